@@ -1,0 +1,69 @@
+"""The codec contract: record values to and from bytes, a batch at a time."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, Protocol
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    import polars as pl
+
+    from .batch import Batch
+    from .schema import Schema
+
+
+@dataclass(slots=True)
+class DecodedValues:
+    """What decoding a column of bytes gave.
+
+    Either ``rows`` or ``frame`` is set, with one entry per value that could be decoded.
+
+    Attributes:
+        rows: Python objects, in order.
+        frame: Columns, in order.
+        kept: Index of each decoded value in the input; None if all were decoded.
+        failures: Index and reason of each value that could not be.
+    """
+
+    rows: list[Any] | None = None
+    frame: pl.DataFrame | None = None
+    kept: list[int] | None = None
+    failures: list[tuple[int, Exception]] = field(default_factory=list[tuple[int, Exception]])
+
+
+class Codec(Protocol):
+    """How the values of a topic are written. Frozen and comparable."""
+
+    @property
+    def schema(self) -> Schema | None:
+        """Schema of decoded values, None if the codec declares none."""
+        ...
+
+    def decode(self, values: Sequence[bytes | None]) -> DecodedValues:
+        """Decode a column of values; bad ones are told one by one, never raised.
+
+        A None (tombstone) is a failure unless the codec has a meaning for it.
+        """
+        ...
+
+    def encode(self, batch: Batch) -> list[bytes | None]:
+        """Encode the values of a batch, in order.
+
+        Raises:
+            EncodeError: Naming the index of the first value that cannot be written.
+        """
+        ...
+
+
+class EncodeError(Exception):
+    """A value cannot be written in the topic's format.
+
+    Attributes:
+        index: Index of the value in its batch.
+    """
+
+    def __init__(self, index: int, reason: str) -> None:
+        super().__init__(reason)
+        self.index = index

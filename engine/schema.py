@@ -1,0 +1,159 @@
+"""Record schemas: what a class of records looks like as columns, and back."""
+
+from __future__ import annotations
+
+import dataclasses
+import datetime as dt
+import types
+import typing
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Annotated, Any, Union, cast, get_args, get_origin, get_type_hints
+
+import msgspec
+import polars as pl
+
+from .errors import TopologyError
+
+_SCALARS: dict[Any, pl.DataType] = {
+    int: pl.Int64(),
+    float: pl.Float64(),
+    str: pl.String(),
+    bool: pl.Boolean(),
+    bytes: pl.Binary(),
+    dt.datetime: pl.Datetime("us", "UTC"),
+    dt.date: pl.Date(),
+}
+
+
+class Record(msgspec.Struct):
+    """Base class for the records of a topic: declare fields with types, as in a dataclass.
+
+    Example:
+        >>> class Order(Record):
+        ...     user: str
+        ...     amount: float
+        >>> Order(user="ada", amount=2.5).amount
+        2.5
+    """
+
+
+TimestampMs = Annotated[int, "milliseconds since the Unix epoch"]
+"""A field with a time in milliseconds since the Unix epoch."""
+
+
+@dataclass(frozen=True, slots=True)
+class Schema:
+    """The columns of a stream, and the class its rows are instances of.
+
+    Attributes:
+        record_type: Class of the rows; None for plain dicts.
+        fields: Data type by column, None where a field has no column form (it is then only
+            usable from Python functions).
+    """
+
+    record_type: type | None
+    fields: Mapping[str, pl.DataType | None]
+
+    @staticmethod
+    def of(record_type: type) -> Schema:
+        """Return the schema of a Record, dataclass, msgspec.Struct, TypedDict or pydantic model.
+
+        Raises:
+            TopologyError: If ``record_type`` is none of these.
+        """
+        if not _is_record_type(record_type):
+            raise TopologyError(
+                f"{record_type!r} is not a record type: use a riverrun.Record, dataclass, "
+                "msgspec.Struct, TypedDict or pydantic model"
+            )
+        hints = get_type_hints(record_type, include_extras=True)
+        names = _field_names(record_type, hints)
+        return Schema(record_type, {name: column_type(hints[name]) for name in names})
+
+    @property
+    def columns(self) -> dict[str, pl.DataType]:
+        """The fields that have a column form."""
+        return {name: dtype for name, dtype in self.fields.items() if dtype is not None}
+
+    def to_frame(self, rows: Sequence[Any]) -> pl.DataFrame:
+        """Return rows as columns.
+
+        Raises:
+            TypeError: If a value does not fit its declared type.
+        """
+        mapping_rows = self.record_type is None or typing.is_typeddict(self.record_type)
+        series: list[pl.Series] = []
+        for name, dtype in self.columns.items():
+            if mapping_rows:
+                values: list[Any] = [row.get(name) for row in rows]
+            else:
+                values = [getattr(row, name) for row in rows]
+            if dtype.is_nested():
+                values = msgspec.to_builtins(values, builtin_types=(dt.datetime, dt.date, bytes))
+            series.append(pl.Series(name, values, dtype=dtype, strict=True))
+        return pl.DataFrame(series)
+
+    def to_rows(self, frame: pl.DataFrame) -> list[Any]:
+        """Return columns as rows of the record type.
+
+        Raises:
+            TypeError: If the record type has fields that have no column form.
+        """
+        if self.record_type is None or typing.is_typeddict(self.record_type):
+            return frame.select(list(self.fields)).to_dicts()
+        names = list(self.fields)
+        missing = [name for name in names if name not in frame.columns]
+        if missing:
+            raise TypeError(f"no columns for {missing} of {self.record_type.__name__}")
+        if any(dtype is not None and dtype.is_nested() for dtype in self.fields.values()):
+            return msgspec.convert(frame.select(names).to_dicts(), list[self.record_type])
+        make = self.record_type
+        columns = [frame.get_column(name).to_list() for name in names]
+        if issubclass(make, msgspec.Struct):
+            if not make.__struct_config__.kw_only:
+                return [make(*values) for values in zip(*columns, strict=True)]
+        elif dataclasses.is_dataclass(make):
+            return [make(*values) for values in zip(*columns, strict=True)]
+        return [
+            make(**dict(zip(names, values, strict=True))) for values in zip(*columns, strict=True)
+        ]
+
+
+def column_type(hint: Any) -> pl.DataType | None:
+    """Return the column type of a type annotation, None if it has none."""
+    origin = get_origin(hint)
+    if origin is Annotated:
+        return column_type(get_args(hint)[0])
+    if hint in _SCALARS:
+        return _SCALARS[hint]
+    if origin in (Union, types.UnionType):
+        inner = [arg for arg in get_args(hint) if arg is not type(None)]
+        return column_type(inner[0]) if len(inner) == 1 else None
+    if origin in (list, tuple, Sequence) and get_args(hint):
+        element = column_type(get_args(hint)[0])
+        return pl.List(element) if element is not None else None
+    if isinstance(hint, type) and _is_record_type(hint):
+        nested = Schema.of(hint)
+        if all(dtype is not None for dtype in nested.fields.values()):
+            return pl.Struct(nested.columns)
+    return None
+
+
+def _is_record_type(candidate: Any) -> bool:
+    return isinstance(candidate, type) and (
+        issubclass(candidate, msgspec.Struct)
+        or dataclasses.is_dataclass(candidate)
+        or typing.is_typeddict(candidate)
+        or hasattr(candidate, "model_fields")
+    )
+
+
+def _field_names(record_type: type, hints: Mapping[str, Any]) -> list[str]:
+    if issubclass(record_type, msgspec.Struct):
+        return list(record_type.__struct_fields__)
+    if dataclasses.is_dataclass(record_type):
+        return [field.name for field in dataclasses.fields(record_type)]
+    if hasattr(record_type, "model_fields"):
+        return list(cast("Mapping[str, Any]", record_type.model_fields))  # pyright: ignore
+    return list(hints)
