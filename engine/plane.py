@@ -6,10 +6,10 @@ specification; a native kernel takes the same seats without a change above them.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Literal, Protocol
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Iterator, Mapping, Sequence
 
     import polars as pl
 
@@ -19,6 +19,10 @@ if TYPE_CHECKING:
     from .codec import DecodedValues
     from .log import Chunk, EncodedBatch
     from .schema import Schema
+
+
+AggregateKind = Literal["count", "count_values", "sum", "mean", "min", "max", "first", "last"]
+"""What a window table can keep; ``WindowTable`` says what each means."""
 
 
 class RecordBatchCodec(Protocol):
@@ -57,23 +61,58 @@ class JsonProjector(Protocol):
 
 
 class WindowTable(Protocol):
-    """Keyed window aggregates: one accumulator per (window start, key).
+    """Keyed window aggregates: one accumulator per (slice, key) and named aggregate.
 
-    A write-back cache over the task's store: ``drain_delta`` tells what the epoch changed.
+    A slice is the part of event time ``[start, start + slice_ms)``; a tumbling window is one
+    slice, a hopping window is several. The table does not know the slice length or the windows:
+    it holds what it is given and merges the slices that it is asked for.
+
+    It is a write-back cache over the task's store: reads see the task's own writes, and
+    ``drain_delta`` tells what the epoch changed. Values are stored with their type, since reads
+    after a restart may come before the first batch.
+
+    By kind of aggregate: ``count`` counts records. All others skip records where their column is
+    null: ``count_values`` counts, ``sum`` of nothing is 0, ``mean``, ``min``, ``max``, ``first``
+    and ``last`` of nothing are null. ``first`` and ``last`` go by event time, and among equal
+    times by order of arrival.
     """
 
-    def update(self, frame: pl.DataFrame, window_starts: pl.Series) -> None:
-        """Add a batch: ``frame`` has ``KEY``, ``TIME`` and the value columns."""
+    def update(self, frame: pl.DataFrame, slice_starts: pl.Series) -> None:
+        """Add records; all or, if it raises, none of them.
+
+        Args:
+            frame: ``KEY`` (never null; text, Int64, Boolean, Binary, or a Struct for composite
+                keys), ``TIME`` and, except for ``count``, one input column named like its
+                aggregate. For ``sum`` it is Int64 or Float64, for ``mean`` Float64. From batch to
+                batch a column may change between Int64, Float64 and Null: the wider type is taken.
+            slice_starts: Int64, start of the slice of each record, milliseconds.
+        """
         ...
 
-    def fire(self, window_starts_below: int, limit: int) -> pl.DataFrame | None:
-        """Take out finished rows, oldest window first.
+    def read(self, start: int, end: int, keys: pl.Series | None = None) -> Iterator[pl.DataFrame]:
+        """Yield results over all slices with ``start <= slice start < end``, merged by key.
 
-        Returns:
-            At most about ``limit`` rows of windows whose start is below the bound, with ``KEY``,
-            ``window_start`` and one column per aggregate; None when there are no more. The rows
-            are removed from the table.
+        A plain read: nothing is removed. The frames are read to the end before the table is used
+        otherwise.
+
+        Args:
+            start: First slice.
+            end: Slice to stop before.
+            keys: Only these (each at most once); None for all keys.
+
+        Yields:
+            ``KEY`` in the form it was given (struct fields ``f0``, ``f1``, ...) and one column
+            per aggregate, in the order of the definition. One row per key that has records; frames
+            of at most about 100,000 rows; none if there is nothing. In the same order each time.
         """
+        ...
+
+    def remove_below(self, start: int) -> None:
+        """Drop all slices before ``start``, as one range delete."""
+        ...
+
+    def first_slice(self) -> int | None:
+        """Return the start of the earliest slice held, None if the table is empty."""
         ...
 
     def drain_delta(self, delta: Delta) -> None:
@@ -99,7 +138,10 @@ class Plane(Protocol):
         ...
 
     def window_table(
-        self, aggregates: Mapping[str, Any], prefix: bytes, reader: StateReader
+        self, aggregates: Mapping[str, AggregateKind], prefix: bytes, reader: StateReader
     ) -> WindowTable:
-        """Return a table for the named aggregates, keeping its rows below ``prefix``."""
+        """Return a table for the named aggregates, keeping its rows below ``prefix``.
+
+        A user's own aggregates do not come here: the operator keeps those itself.
+        """
         ...
