@@ -1,0 +1,135 @@
+"""Frames: how records travel through a repartition topic.
+
+A record of the topic is a frame: many records of the stream in columns, or a watermark. So the
+cost of the topic is paid per batch, and watermarks of every upstream task travel in-band.
+
+Layout, little endian: magic ``RF``, version, kind, upstream task (u32), then the payload: an Arrow
+IPC file (columns), msgpack (rows), or watermark (i64) and idle flag (u8).
+"""
+
+from __future__ import annotations
+
+import io
+import struct
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import msgspec
+import polars as pl
+
+from .batch import POSITION, Batch
+from .errors import CorruptBatchError
+from .watermarks import InputWatermark
+
+if TYPE_CHECKING:
+    from .schema import Schema
+
+_HEAD = struct.Struct("<2sBBI")
+_WATERMARK = struct.Struct("<qB")
+_MAGIC, _VERSION = b"RF", 1
+_COLUMNS, _ROWS, _MARK = 0, 1, 2
+
+
+@dataclass(frozen=True, slots=True)
+class Frame:
+    """A decoded frame: records, or the watermark of an upstream task."""
+
+    upstream: int
+    batch: Batch | None = None
+    watermark: InputWatermark | None = None
+
+
+def encode_columns(upstream: int, frame: pl.DataFrame) -> bytes:
+    """Return a frame of columns; ``POSITION`` is left out, it means nothing elsewhere."""
+    buffer = io.BytesIO()
+    buffer.write(_HEAD.pack(_MAGIC, _VERSION, _COLUMNS, upstream))
+    if POSITION in frame.columns:
+        frame = frame.drop(POSITION)
+    frame.write_ipc(buffer, compression="uncompressed")
+    return buffer.getvalue()
+
+
+def encode_rows(upstream: int, rows: list[Any], times: list[int], keys: list[Any]) -> bytes:
+    """Return a frame of Python objects.
+
+    Raises:
+        TypeError: If a value has no msgpack form.
+    """
+    body = msgspec.msgpack.encode((keys, times, rows))
+    return _HEAD.pack(_MAGIC, _VERSION, _ROWS, upstream) + body
+
+
+def encode_watermark(upstream: int, watermark: InputWatermark) -> bytes:
+    """Return a frame with the watermark of an upstream task."""
+    head = _HEAD.pack(_MAGIC, _VERSION, _MARK, upstream)
+    return head + _WATERMARK.pack(watermark.value_ms, watermark.idle)
+
+
+def decode(data: bytes, schema: Schema | None) -> Frame:
+    """Return what a frame holds.
+
+    Raises:
+        CorruptBatchError: If it is not a frame, or of a newer version.
+    """
+    if len(data) < _HEAD.size or data[:2] != _MAGIC:
+        raise CorruptBatchError(
+            "a record of a repartition topic is not a frame; only riverrun may write there"
+        )
+    _, version, kind, upstream = _HEAD.unpack_from(data)
+    if version != _VERSION:
+        raise CorruptBatchError(
+            f"a frame has version {version}, this riverrun reads {_VERSION}; upgrade this worker"
+        )
+    body = data[_HEAD.size :]
+    try:
+        if kind == _MARK:
+            value, idle = _WATERMARK.unpack(body)
+            return Frame(upstream, watermark=InputWatermark(value, bool(idle)))
+        if kind == _COLUMNS:
+            return Frame(
+                upstream,
+                batch=Batch(schema, frame=pl.read_ipc(body, use_pyarrow=False, memory_map=False)),
+            )
+        return Frame(upstream, batch=_decode_rows(body, schema))
+    except CorruptBatchError:
+        raise
+    except Exception as error:
+        raise CorruptBatchError(f"a frame of a repartition topic is damaged: {error}") from error
+
+
+def _decode_rows(body: bytes, schema: Schema | None) -> Batch:
+    value_type = Any if schema is None or schema.record_type is None else schema.record_type
+    if hasattr(value_type, "model_validate"):  # pydantic
+        keys, times, raw = msgspec.msgpack.decode(body)
+        rows = [value_type.model_validate(each) for each in raw]
+    else:
+        keys, times, rows = msgspec.msgpack.decode(
+            body, type=tuple[list[Any], list[int], list[value_type]]
+        )
+    keys = [_tuples(key) if isinstance(key, list) else key for key in keys]
+    return Batch.of_rows(rows, times, keys=keys, schema=schema)
+
+
+def _tuples(key: list[Any]) -> tuple[Any, ...]:
+    return tuple(_tuples(each) if isinstance(each, list) else each for each in key)
+
+
+def concat(batches: list[Batch], schema: Schema | None) -> list[Batch]:
+    """Return the same records in as few batches as their forms allow, in order."""
+    if len(batches) <= 1:
+        return batches
+    if all(batch.is_columnar for batch in batches):
+        frames = [batch.frame() for batch in batches]
+        if all(frame.schema == frames[0].schema for frame in frames):
+            return [Batch(schema, frame=pl.concat(frames, rechunk=True))]
+        return batches
+    if any(batch.is_columnar for batch in batches):
+        return batches
+    return [
+        Batch.of_rows(
+            [row for batch in batches for row in batch.rows()],
+            [time for batch in batches for time in batch.times()],
+            keys=[key for batch in batches for key in batch.keys()],
+            schema=schema,
+        )
+    ]

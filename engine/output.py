@@ -1,0 +1,148 @@
+"""What an epoch writes: records collected by topic and partition, encoded in batches."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, NamedTuple
+
+from .log import TopicPartition
+from .partitioner import Partitioner
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping, Sequence
+
+    from .log import EncodedBatch
+    from .plane import RecordBatchCodec
+
+Headers = list[tuple[str, bytes | None]]
+
+DEFAULT_MAX_BATCH_BYTES = 1_000_000
+"""Just below Kafka's default ``max.message.bytes`` of 1 MiB."""
+
+
+class Outgoing(NamedTuple):
+    """One encoded batch and where it goes."""
+
+    topic: str
+    partition: int
+    batch: EncodedBatch
+
+
+@dataclass(slots=True)
+class _Columns:
+    keys: list[bytes | None] = field(default_factory=list[bytes | None])
+    values: list[bytes | None] = field(default_factory=list[bytes | None])
+    times: list[int] = field(default_factory=list[int])
+    headers: list[Sequence[tuple[str, bytes | None]]] | None = None
+
+    def extend(
+        self,
+        keys: Sequence[bytes | None],
+        values: Sequence[bytes | None],
+        times: Sequence[int],
+        headers: Sequence[Sequence[tuple[str, bytes | None]]] | None,
+    ) -> None:
+        if headers is not None or self.headers is not None:
+            if self.headers is None:
+                self.headers = [()] * len(self.values)
+            self.headers.extend(headers if headers is not None else [()] * len(values))
+        self.keys.extend(keys)
+        self.values.extend(values)
+        self.times.extend(times)
+
+
+class OutputBuffer:
+    """Collects records on the batch thread; the task drains it to the writer.
+
+    Args:
+        codec: Encodes record batches.
+        partitions: Number of partitions by topic.
+        max_batch_bytes: Largest batch by topic; others have ``DEFAULT_MAX_BATCH_BYTES``.
+        now_ms: Wall clock, for records without a time of their own.
+    """
+
+    def __init__(
+        self,
+        codec: RecordBatchCodec,
+        partitions: Mapping[str, int],
+        max_batch_bytes: Mapping[str, int],
+        now_ms: Callable[[], int],
+    ) -> None:
+        self._codec = codec
+        self._partitions = partitions
+        self._max_batch_bytes = max_batch_bytes
+        self._now_ms = now_ms
+        self._partitioners: dict[str, Partitioner] = {}
+        self._pending: dict[TopicPartition, _Columns] = {}
+
+    def partition_count(self, topic: str) -> int:
+        """Return the number of partitions of a topic."""
+        return self._partitions[topic]
+
+    def max_batch_bytes(self, topic: str) -> int:
+        """Return the largest batch that a topic takes."""
+        return self._max_batch_bytes.get(topic, DEFAULT_MAX_BATCH_BYTES)
+
+    def now_ms(self) -> int:
+        """Return the wall-clock time."""
+        return self._now_ms()
+
+    def partitioner(self, topic: str) -> Partitioner:
+        """Return the partitioner of a topic, which keeps a cache of keys."""
+        found = self._partitioners.get(topic)
+        if found is None:
+            found = self._partitioners[topic] = Partitioner(self._partitions[topic])
+        return found
+
+    def write(
+        self,
+        topic: str,
+        keys: Sequence[bytes | None],
+        values: Sequence[bytes | None],
+        timestamps_ms: Sequence[int],
+        *,
+        partitions: Sequence[int] | None = None,
+        headers: Sequence[Sequence[tuple[str, bytes | None]]] | None = None,
+    ) -> None:
+        """Add records to ``topic``, partitioned by key unless ``partitions`` are given."""
+        if self._partitions[topic] == 1:
+            self._columns(topic, 0).extend(keys, values, timestamps_ms, headers)
+            return
+        if partitions is None:
+            partitions = self.partitioner(topic).partitions(keys)
+        members: dict[int, list[int]] = {}
+        for index, partition in enumerate(partitions):
+            members.setdefault(partition, []).append(index)
+        for partition, indices in members.items():
+            self._columns(topic, partition).extend(
+                [keys[i] for i in indices],
+                [values[i] for i in indices],
+                [timestamps_ms[i] for i in indices],
+                None if headers is None else [headers[i] for i in indices],
+            )
+
+    def _columns(self, topic: str, partition: int) -> _Columns:
+        where = TopicPartition(topic, partition)
+        found = self._pending.get(where)
+        if found is None:
+            found = self._pending[where] = _Columns()
+        return found
+
+    def drain(self) -> list[Outgoing]:
+        """Return everything written since the last call, encoded.
+
+        Raises:
+            BatchTooLargeError: If one record alone is larger than its topic takes.
+        """
+        pending, self._pending = self._pending, {}
+        return [
+            Outgoing(where.topic, where.partition, batch)
+            for where, columns in pending.items()
+            for batch in self._codec.encode(
+                columns.keys,
+                columns.values,
+                columns.times,
+                columns.headers,
+                self.max_batch_bytes(where.topic),
+            )
+        ]

@@ -1,0 +1,212 @@
+"""The tails of a chain: records to an output topic, or to the task that owns their key."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import polars as pl
+
+from . import frames
+from .batch import KEY, Batch, keys_to_list
+from .codec import EncodeError
+from .errors import BatchTooLargeError, RecordError
+from .keys import key_to_wire
+from .operator import OperatorLogic
+
+if TYPE_CHECKING:
+    from .failures import StepFailures
+    from .graph import RepartitionNode, SinkNode
+    from .operator import Collector
+    from .output import OutputBuffer
+    from .plane import RecordBatchCodec
+    from .watermarks import InputWatermark
+
+FRAME_ROWS_MAX = 20_000
+"""Rows in one frame: bounds the memory of a reader, and keeps a frame below the topic's limit."""
+
+FRAME_BYTES_MAX = 700_000
+"""Bytes of one frame before compression; the broker takes 1 MiB after it."""
+
+
+class SinkLogic(OperatorLogic):
+    """Encodes values and writes them, keyed and timed as they are.
+
+    Args:
+        node: The sink.
+        output: Where records of the epoch are collected.
+        failures: What to do with values that cannot be written.
+        record_batches: Tells whether a large value fits after compression.
+    """
+
+    def __init__(
+        self,
+        node: SinkNode,
+        output: OutputBuffer,
+        failures: StepFailures,
+        record_batches: RecordBatchCodec,
+    ) -> None:
+        self._node = node
+        self._output = output
+        self._failures = failures
+        self._record_batches = record_batches
+        self._max_bytes = output.max_batch_bytes(node.topic)
+
+    def on_batch(self, batch: Batch, out: Collector) -> None:
+        """Encode and collect a batch."""
+        del out
+        batch, values = self._encoded(batch)
+        keys = wire_keys(batch)
+        self._drop_too_large(batch, keys, values)
+
+    def _encoded(self, batch: Batch) -> tuple[Batch, list[bytes | None]]:
+        try:
+            return batch, self._node.codec.encode(batch)
+        except EncodeError:
+            pass
+        # Rare: tell the bad ones from the good ones, one by one.
+        kept: list[int] = []
+        values: list[bytes | None] = []
+        for index in range(len(batch)):
+            try:
+                values.extend(self._node.codec.encode(batch.take([index])))
+                kept.append(index)
+            except EncodeError as error:
+                self._failures.record_failed(batch, index, error)
+        return batch.take(kept), values
+
+    def _drop_too_large(
+        self, batch: Batch, keys: list[bytes | None], values: list[bytes | None]
+    ) -> None:
+        times = batch.times()
+        limit = self._max_bytes - 1_000  # headers of record and batch
+        if max((len(v) for v in values if v is not None), default=0) > limit:
+            kept = [i for i in range(len(values)) if self._fits(batch, i, keys[i], values[i])]
+            keys, values = [keys[i] for i in kept], [values[i] for i in kept]
+            times = [times[i] for i in kept]
+        if values:
+            self._output.write(self._node.topic, keys, values, times)
+
+    def _fits(self, batch: Batch, index: int, key: bytes | None, value: bytes | None) -> bool:
+        if value is None or len(value) <= self._max_bytes - 1_000:
+            return True
+        try:
+            self._record_batches.encode([key], [value], [0], None, self._max_bytes)
+        except BatchTooLargeError as error:
+            self._failures.record_failed(
+                batch,
+                index,
+                BatchTooLargeError(
+                    f"the output of {len(value)} bytes is larger than topic {self._node.topic!r} "
+                    f"takes ({self._max_bytes} bytes): raise its max.message.bytes ({error})"
+                ),
+            )
+            return False
+        return True
+
+
+class RepartitionLogic(OperatorLogic):
+    """Writes records as frames to the partitions that own their keys.
+
+    Args:
+        node: The repartition.
+        topic: Its internal topic.
+        upstream: Partition number of this task, which frames carry.
+        output: Where frames of the epoch are collected.
+    """
+
+    def __init__(
+        self, node: RepartitionNode, topic: str, upstream: int, output: OutputBuffer
+    ) -> None:
+        self._node = node
+        self._topic = topic
+        self._upstream = upstream
+        self._output = output
+        self._told: InputWatermark | None = None
+
+    def on_batch(self, batch: Batch, out: Collector) -> None:
+        """Cut a batch by partition and collect the frames."""
+        del out
+        columnar = batch.is_columnar or _has_columns(batch)
+        count = self._output.partition_count(self._topic)
+        if count == 1:
+            self._write(0, batch, columnar)
+            return
+        targets = self._output.partitioner(self._topic).partitions(wire_keys(batch))
+        if columnar:
+            frame = batch.frame()
+            wanted = pl.Series(targets)
+            for partition in sorted(set(targets)):
+                self._write(partition, batch.with_frame(frame.filter(wanted == partition)), True)
+            return
+        members: dict[int, list[int]] = {}
+        for index, partition in enumerate(targets):
+            members.setdefault(partition, []).append(index)
+        for partition, indices in members.items():
+            self._write(partition, batch.take(indices), False)
+
+    def _write(self, partition: int, batch: Batch, columnar: bool) -> None:
+        count = len(batch)
+        if count > FRAME_ROWS_MAX:
+            self._split(partition, batch, columnar)
+            return
+        if columnar:
+            data = frames.encode_columns(self._upstream, batch.frame())
+        else:
+            data = self._encode_rows(batch)
+        if len(data) > FRAME_BYTES_MAX and count > 1:
+            self._split(partition, batch, columnar)
+            return
+        time = max(max(batch.times()), 0)
+        self._output.write(self._topic, [None], [data], [time], partitions=[partition])
+
+    def _split(self, partition: int, batch: Batch, columnar: bool) -> None:
+        middle = len(batch) // 2
+        self._write(partition, batch.take(list(range(middle))), columnar)
+        self._write(partition, batch.take(list(range(middle, len(batch)))), columnar)
+
+    def _encode_rows(self, batch: Batch) -> bytes:
+        rows = batch.rows()
+        schema = self._node.schema
+        plain = (dict, list, tuple, str, int, float, bool, bytes, type(None))
+        if (schema is None or schema.record_type is None) and not isinstance(rows[0], plain):
+            raise RecordError(
+                f"step {self._node.name!r} moves values of type {type(rows[0]).__name__} to other "
+                "tasks, which cannot know that type: annotate the return type of the map before it"
+            )
+        if hasattr(rows[0], "model_dump"):
+            rows = [row.model_dump(mode="python") for row in rows]
+        return frames.encode_rows(self._upstream, rows, batch.times(), batch.keys())
+
+    def write_watermark(self, watermark: InputWatermark) -> bool:
+        """Tell all partitions the watermark, if it is news; called at each barrier."""
+        if watermark == self._told:
+            return False
+        self._told = watermark
+        data = frames.encode_watermark(self._upstream, watermark)
+        time = max(watermark.value_ms, 0)
+        for partition in range(self._output.partition_count(self._topic)):
+            self._output.write(self._topic, [None], [data], [time], partitions=[partition])
+        return True
+
+
+def wire_keys(batch: Batch) -> list[bytes | None]:
+    """Return the keys of a batch as the bytes that topics carry."""
+    if not batch.has_keys:
+        return [None] * len(batch)
+    if batch.is_columnar:
+        series = batch.frame().get_column(KEY)
+        if series.dtype == pl.String:
+            return series.cast(pl.Binary).to_list()
+        keys: list[Any] = keys_to_list(series)
+    else:
+        keys = batch.keys()
+    return [key_to_wire(key) for key in keys]
+
+
+def _has_columns(batch: Batch) -> bool:
+    schema = batch.schema
+    return (
+        schema is not None
+        and bool(schema.fields)
+        and all(dtype is not None for dtype in schema.fields.values())
+    )
