@@ -22,7 +22,7 @@ fail() {
 
 case $level in
 run) target=. ;;
-dev) target='.[dev]' ;;
+dev) target='.[dev,codecs]' ;;
 *) fail "unknown level '$level': use run or dev" ;;
 esac
 
