@@ -1,0 +1,1 @@
+"""The reference plane: Python over well-kept libraries, and the specification of the kernel."""
