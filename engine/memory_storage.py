@@ -28,6 +28,8 @@ if TYPE_CHECKING:
 
 @dataclass(slots=True)
 class StoredBatch:
+    """One record batch with its place in the partition."""
+
     base_offset: int
     next_offset: int
     max_timestamp_ms: int
@@ -36,24 +38,30 @@ class StoredBatch:
 
 @dataclass(slots=True)
 class StoredPartition:
+    """One partition: whole batches, of which the first may begin before ``start``."""
+
     start: int = 0
     end: int = 0
     batches: list[StoredBatch] = field(default_factory=list[StoredBatch])
 
     def append(self, batch: EncodedBatch) -> None:
+        """Add a batch at the end."""
         payload = with_base_offset(batch.payload, self.end)
         next_offset = self.end + batch.record_count
         self.batches.append(StoredBatch(self.end, next_offset, batch.max_timestamp_ms, payload))
         self.end = next_offset
 
     def delete_before(self, offset: int) -> None:
+        """Delete the records below ``offset``; the start never goes back."""
         self.start = max(self.start, offset)
         del self.batches[: self.first_after(self.start)]
 
     def first_after(self, offset: int) -> int:
+        """Return the index of the first batch with records from ``offset`` on."""
         return bisect.bisect_right(self.batches, offset, key=lambda batch: batch.next_offset)
 
     def expire(self, before_ms: int) -> None:
+        """Delete from the start what is older than ``before_ms``, up to the first that is not."""
         kept = (batch.base_offset for batch in self.batches if batch.max_timestamp_ms >= before_ms)
         self.delete_before(next(kept, self.end))
 
