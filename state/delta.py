@@ -1,8 +1,16 @@
-"""What one epoch changed in the state of one task."""
+"""What one epoch, or several in a row, changed in the state of one task."""
 
 from __future__ import annotations
 
+from bisect import bisect_right
 from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Sequence
+
+Range = tuple[bytes, bytes]
+"""A half-open range ``[start, end)`` of state keys."""
 
 
 @dataclass(slots=True)
@@ -20,11 +28,16 @@ class Delta:
 
     puts: dict[bytes, bytes] = field(default_factory=dict[bytes, bytes])
     deletes: set[bytes] = field(default_factory=set[bytes])
-    range_deletes: list[tuple[bytes, bytes]] = field(default_factory=list[tuple[bytes, bytes]])
+    range_deletes: list[Range] = field(default_factory=list[Range])
 
     def __bool__(self) -> bool:
         """Whether anything changed."""
         return bool(self.puts or self.deletes or self.range_deletes)
+
+    @property
+    def rows(self) -> int:
+        """Number of single changes, a range delete being one."""
+        return len(self.puts) + len(self.deletes) + len(self.range_deletes)
 
     def put(self, key: bytes, value: bytes) -> None:
         """Set ``key`` to ``value``."""
@@ -35,3 +48,81 @@ class Delta:
         """Remove ``key``."""
         self.puts.pop(key, None)
         self.deletes.add(key)
+
+    def delete_range(self, start: bytes, end: bytes) -> None:
+        """Remove every key of ``[start, end)``, those put before in this delta included."""
+        self._drop_rows_in([(start, end)])
+        self.range_deletes.append((start, end))
+
+    def merge(self, later: Delta) -> None:
+        """Become this delta followed by ``later``, which is left as it is.
+
+        Applying the result equals applying both in order. Afterwards ``range_deletes`` is sorted
+        and disjoint, as ``range_covering`` wants it.
+        """
+        if later.range_deletes:
+            ranges = merge_ranges(later.range_deletes)
+            self._drop_rows_in(ranges)
+            self.range_deletes = merge_ranges([*self.range_deletes, *ranges])
+        if later.deletes:
+            for key in later.deletes:
+                self.puts.pop(key, None)
+            self.deletes |= later.deletes
+        if later.puts:
+            if self.deletes:
+                self.deletes.difference_update(later.puts)
+            self.puts.update(later.puts)
+
+    def byte_size(self) -> int:
+        """Return the number of bytes in keys and values."""
+        size = sum(map(len, self.puts)) + sum(map(len, self.puts.values()))
+        size += sum(map(len, self.deletes))
+        return size + sum(len(start) + len(end) for start, end in self.range_deletes)
+
+    def _drop_rows_in(self, ranges: Sequence[Range]) -> None:
+        """Forget single changes inside ``ranges`` (sorted, disjoint): a later delete hides them."""
+        if not ranges or not (self.puts or self.deletes):
+            return
+        # The hull test is cheap and true for few keys, as a rule: expired windows lie together.
+        low, high = ranges[0][0], ranges[-1][1]
+        for key in [key for key in self.puts if low <= key < high]:
+            if range_covering(ranges, key):
+                del self.puts[key]
+        for key in [key for key in self.deletes if low <= key < high]:
+            if range_covering(ranges, key):
+                self.deletes.discard(key)
+
+
+def merge_ranges(ranges: Iterable[Range]) -> list[Range]:
+    """Return the same set of keys as sorted, disjoint ranges; empty ranges vanish.
+
+    >>> merge_ranges([(b"c", b"e"), (b"a", b"b"), (b"b", b"d"), (b"x", b"x")])
+    [(b'a', b'e')]
+    """
+    merged: list[Range] = []
+    for start, end in sorted(ranges):
+        if start >= end:
+            continue
+        if merged and start <= merged[-1][1]:
+            merged[-1] = (merged[-1][0], max(end, merged[-1][1]))
+        else:
+            merged.append((start, end))
+    return merged
+
+
+def range_covering(ranges: Sequence[Range], key: bytes) -> bool:
+    """Return whether ``key`` lies in one of ``ranges``, which are sorted and disjoint.
+
+    >>> range_covering([(b"a", b"c"), (b"x", b"z")], b"b")
+    True
+    >>> range_covering([(b"a", b"c"), (b"x", b"z")], b"c")
+    False
+    """
+    if not ranges:
+        return False
+    at = bisect_right(ranges, key, key=_start) - 1
+    return at >= 0 and key < ranges[at][1]
+
+
+def _start(span: Range) -> bytes:
+    return span[0]

@@ -1,0 +1,68 @@
+from __future__ import annotations
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from riverrun.state import Delta
+from riverrun.state.delta import merge_ranges, range_covering
+
+keys = st.binary(max_size=3).map(lambda key: bytes(byte % 4 for byte in key))
+ranges = st.lists(st.tuples(keys, keys), max_size=5)
+
+
+@st.composite
+def deltas(draw: st.DrawFn) -> Delta:
+    delta = Delta(range_deletes=draw(ranges))
+    for key in draw(st.lists(keys, max_size=4)):
+        delta.delete(key)
+    for key in draw(st.lists(keys, max_size=6)):
+        delta.put(key, draw(st.binary(max_size=2)))
+    return delta
+
+
+def applied(model: dict[bytes, bytes], delta: Delta) -> dict[bytes, bytes]:
+    gone = delta.range_deletes
+    left = {k: v for k, v in model.items() if not any(start <= k < end for start, end in gone)}
+    return {k: v for k, v in left.items() if k not in delta.deletes} | delta.puts
+
+
+@given(st.dictionaries(keys, st.binary(max_size=2)), st.lists(deltas(), max_size=4))
+def test_merged_deltas_do_what_they_do_one_by_one(
+    model: dict[bytes, bytes], epochs: list[Delta]
+) -> None:
+    merged = Delta()
+    expected = model
+    for delta in epochs:
+        merged.merge(delta)
+        expected = applied(expected, delta)
+    assert applied(model, merged) == expected
+    assert merged.deletes.isdisjoint(merged.puts)
+    assert merged.range_deletes == merge_ranges(merged.range_deletes)
+
+
+@given(deltas(), deltas())
+def test_merge_leaves_the_later_delta_alone(delta: Delta, later: Delta) -> None:
+    before = (dict(later.puts), set(later.deletes), list(later.range_deletes))
+    delta.merge(later)
+    delta.put(b"new", b"value")
+    assert (later.puts, later.deletes, later.range_deletes) == before
+
+
+@given(ranges, keys)
+def test_merged_ranges_cover_the_same_keys(spans: list[tuple[bytes, bytes]], key: bytes) -> None:
+    covered = any(start <= key < end for start, end in spans)
+    assert range_covering(merge_ranges(spans), key) == covered
+
+
+def test_delete_range_hides_what_was_put_before_and_not_after() -> None:
+    delta = Delta()
+    delta.put(b"a", b"1")
+    delta.delete(b"b")
+    delta.delete_range(b"a", b"c")
+    delta.put(b"b", b"2")
+    assert delta == Delta({b"b": b"2"}, set(), [(b"a", b"c")])
+
+
+def test_sizes_count_keys_values_and_ranges() -> None:
+    delta = Delta({b"aa": b"123"}, {b"b"}, [(b"x", b"yy")])
+    assert (delta.rows, delta.byte_size()) == (3, 9)
