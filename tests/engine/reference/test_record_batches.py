@@ -167,7 +167,7 @@ def test_a_bad_crc_names_the_place() -> None:
 def test_old_message_formats_are_refused_by_name() -> None:
     old = bytearray(batch(ROWS))
     old[16] = 1
-    with pytest.raises(CorruptBatchError, match="message format 1"):
+    with pytest.raises(CorruptBatchError, match="format 1"):
         CODEC.decode(chunk(bytes(old)))
 
 
