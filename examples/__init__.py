@@ -1,0 +1,1 @@
+"""Examples that run, each a module with a ``topology``; the tests run them too."""
