@@ -127,6 +127,11 @@ class Batch:
         return self._frame is not None
 
     @property
+    def has_rows(self) -> bool:
+        """Whether rows are at hand without a conversion."""
+        return self._rows is not None
+
+    @property
     def has_keys(self) -> bool:
         """Whether the records have keys."""
         if self._frame is not None:
@@ -193,9 +198,14 @@ class Batch:
     # --- derived batches ---------------------------------------------------------------------
 
     def take(self, indices: list[int]) -> Batch:
-        """Return the records at ``indices``, in that order."""
+        """Return the records at ``indices``, in that order, in every form at hand.
+
+        Rows are kept where there are rows: those without a schema may each have other fields,
+        which columns would fill with nulls.
+        """
         if self._frame is not None:
-            return Batch(self.schema, frame=self._frame[indices], origin=self.origin)
+            kept = None if self._rows is None else [self._rows[i] for i in indices]
+            return Batch(self.schema, frame=self._frame[indices], rows=kept, origin=self.origin)
         rows, times, keys, positions = self._rows, self._times, self._keys, self._positions
         assert rows is not None
         assert times is not None
