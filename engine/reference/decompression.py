@@ -1,5 +1,9 @@
 """Decompression of record batches, with a bound on what comes out."""
 
+# lz4 and aiokafka's compiled classes have no complete types.
+# pyright: reportUnknownMemberType=false, reportUnknownVariableType=false
+# pyright: reportUnknownArgumentType=false, reportUnknownParameterType=false
+
 from __future__ import annotations
 
 import struct
@@ -120,7 +124,7 @@ def _zstd(body: bytes) -> bytes:
         # Not a bytearray, which writes zeros over all of it first.
         room = np.empty(min(size, BODY_BYTES_MAX), dtype=np.uint8)
         try:
-            written = zstd.decompress_into(body, room)
+            written = zstd.decompress_into(body, room)  # pyright: ignore
         except Exception:
             # Too small, or damaged: the error does not tell the two apart by its type.
             if size >= BODY_BYTES_MAX:

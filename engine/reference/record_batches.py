@@ -4,6 +4,10 @@ A batch is checked, decompressed and bounded here; aiokafka's compiled classes t
 records of its plain body. They know nothing of limits, CRCs in hardware or quick lz4.
 """
 
+# lz4 and aiokafka's compiled classes have no complete types.
+# pyright: reportUnknownMemberType=false, reportUnknownVariableType=false
+# pyright: reportUnknownArgumentType=false, reportUnknownParameterType=false
+
 from __future__ import annotations
 
 import struct
@@ -24,6 +28,8 @@ from .decompression import CODEC_LZ4, CODEC_MASK, decompress
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
+
+    from aiokafka.record._protocols import DefaultRecordBatchBuilderProtocol
 
     from riverrun.engine.batch_header import BatchHeader
     from riverrun.engine.log import Chunk
@@ -285,7 +291,7 @@ def _corrupt(chunk: Chunk, offset: int, reason: str) -> CorruptBatchError:
 # --- encoding --------------------------------------------------------------------------------
 
 
-def _new_builder(max_batch_bytes: int) -> DefaultRecordBatchBuilder:
+def _new_builder(max_batch_bytes: int) -> DefaultRecordBatchBuilderProtocol:
     return DefaultRecordBatchBuilder(
         magic=2,
         compression_type=0,
@@ -298,7 +304,7 @@ def _new_builder(max_batch_bytes: int) -> DefaultRecordBatchBuilder:
 
 
 def _finish(
-    builder: DefaultRecordBatchBuilder,
+    builder: DefaultRecordBatchBuilderProtocol,
     count: int,
     first_index: int,
     max_batch_bytes: int,
