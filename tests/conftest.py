@@ -1,0 +1,38 @@
+"""Fixtures that every folder of tests may ask for."""
+
+from __future__ import annotations
+
+import os
+from typing import TYPE_CHECKING
+
+import pytest
+
+from tests import kafka_broker
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+
+@pytest.fixture(scope="session")
+def kafka() -> Iterator[str]:
+    """The address of a real Kafka broker that lives as long as the test run.
+
+    Tests that use it carry the mark ``kafka``. Where no broker is to be had they are skipped,
+    unless ``RIVERRUN_REQUIRE_KAFKA=1`` says that this is a failure.
+    """
+    address = kafka_broker.from_environment()
+    if address is not None:
+        yield address
+        return
+    try:
+        broker = kafka_broker.KafkaBroker()
+        broker.start()
+    except kafka_broker.KafkaNotAvailableError as error:
+        reason = f"NO KAFKA BROKER, NOTHING ABOUT KAFKA WAS TESTED: {error}"
+        if os.environ.get(kafka_broker.REQUIRED_VARIABLE) == "1":
+            pytest.fail(reason, pytrace=False)
+        pytest.skip(reason)
+    try:
+        yield broker.address
+    finally:
+        broker.remove()
