@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 from .errors import TopologyError
 
 if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+
     from .codec import Codec
     from .operator import OnError, Operator
     from .schema import Schema

@@ -32,7 +32,8 @@ def key_to_wire(key: Any) -> bytes | None:
     if isinstance(key, (bool, int, tuple, list)):
         return orjson.dumps(key)
     raise TypeError(
-        f"cannot use {key!r} of type {type(key).__name__} as a key: use str, int, bytes or a tuple of them"
+        f"cannot use {key!r} of type {type(key).__name__} as a key: use str, int, bytes or a tuple "
+        "of them"
     )
 
 

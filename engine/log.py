@@ -196,8 +196,8 @@ class LogWriter(Protocol):
             FencedError: As in ``flush``; nothing of this transaction is or becomes visible.
             BatchTooLargeError: As in ``flush``; nothing of it is visible.
             WriteError: As in ``flush``; nothing of it is visible.
-            OutcomeUnknownError: The commit was sent and no answer came: it may have happened. Open a
-                new writer, then read back what was committed.
+            OutcomeUnknownError: The commit was sent and no answer came: it may have happened. Open
+                a new writer, then read back what was committed.
         """
         ...
 

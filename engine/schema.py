@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import datetime as dt
+import operator
 import types
 import typing
 from collections.abc import Mapping, Sequence
@@ -77,22 +78,31 @@ class Schema:
         return {name: dtype for name, dtype in self.fields.items() if dtype is not None}
 
     def to_frame(self, rows: Sequence[Any]) -> pl.DataFrame:
-        """Return rows as columns.
+        """Return rows as columns. A time without zone is taken as UTC.
 
         Raises:
             TypeError: If a value does not fit its declared type.
         """
-        mapping_rows = self.record_type is None or typing.is_typeddict(self.record_type)
         series: list[pl.Series] = []
         for name, dtype in self.columns.items():
-            if mapping_rows:
-                values: list[Any] = [row.get(name) for row in rows]
-            else:
-                values = [getattr(row, name) for row in rows]
-            if dtype.is_nested():
-                values = msgspec.to_builtins(values, builtin_types=(dt.datetime, dt.date, bytes))
-            series.append(pl.Series(name, values, dtype=dtype, strict=True))
+            try:
+                values = self.column_values(rows, name)
+                if dtype.is_nested():
+                    values = msgspec.to_builtins(
+                        values,
+                        builtin_types=(dt.datetime, dt.date, bytes),
+                        enc_hook=_pydantic_to_dict,
+                    )
+                series.append(pl.Series(name, values, dtype=dtype, strict=True))
+            except (TypeError, ValueError, OverflowError, pl.exceptions.PolarsError) as error:
+                raise TypeError(f"a value of column {name!r} is not {dtype}: {error}") from error
         return pl.DataFrame(series)
+
+    def column_values(self, rows: Sequence[Any], name: str) -> list[Any]:
+        """Return one field of each row; None where a row has no such key."""
+        if self._rows_are_mappings:
+            return [row.get(name) for row in rows]
+        return list(map(operator.attrgetter(name), rows))
 
     def to_rows(self, frame: pl.DataFrame) -> list[Any]:
         """Return columns as rows of the record type.
@@ -100,24 +110,41 @@ class Schema:
         Raises:
             TypeError: If the record type has fields that have no column form.
         """
-        if self.record_type is None or typing.is_typeddict(self.record_type):
+        if self._rows_are_mappings:
             return frame.select(list(self.fields)).to_dicts()
+        make = cast("type", self.record_type)
         names = list(self.fields)
         missing = [name for name in names if name not in frame.columns]
         if missing:
-            raise TypeError(f"no columns for {missing} of {self.record_type.__name__}")
-        if any(dtype is not None and dtype.is_nested() for dtype in self.fields.values()):
-            return msgspec.convert(frame.select(names).to_dicts(), list[self.record_type])
-        make = self.record_type
+            raise TypeError(f"no columns for {missing} of {make.__name__}")
+        is_pydantic = hasattr(make, "model_fields")
+        if not is_pydantic and any(
+            dtype is not None and dtype.is_nested() for dtype in self.fields.values()
+        ):
+            return msgspec.convert(frame.select(names).to_dicts(), list[make])
         columns = [frame.get_column(name).to_list() for name in names]
-        if issubclass(make, msgspec.Struct):
-            if not make.__struct_config__.kw_only:
-                return [make(*values) for values in zip(*columns, strict=True)]
-        elif dataclasses.is_dataclass(make):
-            return [make(*values) for values in zip(*columns, strict=True)]
+        takes_positions = (
+            not make.__struct_config__.kw_only
+            if issubclass(make, msgspec.Struct)
+            else dataclasses.is_dataclass(make)
+        )
+        if takes_positions and columns:
+            return list(map(make, *columns))
+        if not columns:
+            return [make() for _ in range(frame.height)]
         return [
             make(**dict(zip(names, values, strict=True))) for values in zip(*columns, strict=True)
         ]
+
+    @property
+    def _rows_are_mappings(self) -> bool:
+        return self.record_type is None or typing.is_typeddict(self.record_type)
+
+
+def _pydantic_to_dict(value: Any) -> Any:
+    if hasattr(value, "model_dump"):
+        return value.model_dump()
+    raise TypeError(f"a {type(value).__name__} has no column form")
 
 
 def column_type(hint: Any) -> pl.DataType | None:

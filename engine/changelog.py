@@ -1,0 +1,218 @@
+"""The changelog of a task: deltas and commit records, as written and as read back.
+
+The last record of every epoch is its *commit record*: where the task stands. It is the authority
+on restart; the group's offsets are for lag tools only.
+"""
+
+from __future__ import annotations
+
+import struct
+from typing import TYPE_CHECKING, NamedTuple
+
+import msgspec
+
+from riverrun.state import Delta, StateError, decode_delta, encode_delta
+
+from .errors import CorruptBatchError, StateMismatchError
+
+if TYPE_CHECKING:
+    from .batch import RawRecords
+
+FORMAT_VERSION = 1
+
+DELTA_KEY = b"d"
+COMMIT_KEY = b"c"
+
+_PIECE_HEAD = struct.Struct("<QQI")  # generation, epoch, index of the piece
+
+
+class InputPosition(msgspec.Struct, frozen=True, array_like=True):
+    """Where a task stands in one input partition.
+
+    Attributes:
+        topic: Input topic.
+        partition: Input partition.
+        offset: Next offset to read.
+        max_event_time_ms: Latest event time seen, None before the first record.
+        watermark_ms: Watermark; ``NO_WATERMARK`` before the first record.
+        idle: Whether it was idle.
+    """
+
+    topic: str
+    partition: int
+    offset: int
+    max_event_time_ms: int | None
+    watermark_ms: int
+    idle: bool
+
+
+class UpstreamMark(msgspec.Struct, frozen=True, array_like=True):
+    """Watermark of one task upstream of a repartition input."""
+
+    step: str
+    upstream: int
+    watermark_ms: int
+    idle: bool
+
+
+class SnapshotRef(msgspec.Struct, frozen=True, array_like=True):
+    """A snapshot that is complete in storage, and where the changelog goes on from it."""
+
+    id: str
+    epoch: int
+    changelog_offset: int
+
+
+class CommitRecord(msgspec.Struct, frozen=True):
+    """Where a task stands at the end of an epoch.
+
+    Attributes:
+        job: Name of the job.
+        lineage: Made once, at the very first start: tells this history from that of a job of the
+            same name whose topics were deleted.
+        subtopology: Of the task.
+        partition: Of the task.
+        generation: Grows with each start of the task; in a changelog without transactions it
+            tells records of a former owner from those of the present one.
+        epoch: Number of the epoch, growing by one.
+        pieces: Number of delta records before this one.
+        positions: Where it stands in its inputs.
+        upstream: Watermarks of upstream tasks.
+        layout: What each state table holds.
+        input_partitions: Number of partitions of each input topic.
+        snapshot: The newest complete snapshot.
+        created_ms: Wall clock when it was written.
+        version: Format of this record.
+    """
+
+    job: str
+    lineage: str
+    subtopology: str
+    partition: int
+    generation: int
+    epoch: int
+    pieces: int
+    positions: tuple[InputPosition, ...]
+    upstream: tuple[UpstreamMark, ...]
+    layout: dict[str, str]
+    input_partitions: dict[str, int]
+    snapshot: SnapshotRef | None
+    created_ms: int
+    version: int = FORMAT_VERSION
+
+
+class StoreMeta(msgspec.Struct, frozen=True):
+    """What the local store remembers with its newest epoch.
+
+    Attributes:
+        commit: The commit record of that epoch.
+        changelog_offset: Where the changelog goes on after it.
+    """
+
+    commit: CommitRecord
+    changelog_offset: int
+
+
+class ReplayedEpoch(NamedTuple):
+    """One committed epoch, read back."""
+
+    delta: Delta
+    commit: CommitRecord
+    next_offset: int
+
+
+def encode_commit(commit: CommitRecord) -> bytes:
+    """Return a commit record as the value of a changelog record."""
+    return msgspec.msgpack.encode(commit)
+
+
+def decode_commit(data: bytes) -> CommitRecord:
+    """Return the commit record in the value of a changelog record.
+
+    Raises:
+        CorruptBatchError: If it cannot be read.
+        StateMismatchError: If a newer riverrun wrote it.
+    """
+    try:
+        commit = msgspec.msgpack.decode(data, type=CommitRecord)
+    except msgspec.DecodeError as error:
+        raise CorruptBatchError(f"a commit record in the changelog is damaged: {error}") from error
+    if commit.version > FORMAT_VERSION:
+        raise StateMismatchError(
+            f"the changelog of job {commit.job!r} was written by a newer riverrun (format "
+            f"{commit.version}, this one reads {FORMAT_VERSION}): upgrade this worker"
+        )
+    return commit
+
+
+def encode_epoch(delta: Delta, generation: int, epoch: int) -> list[bytes]:
+    """Return a delta as values of changelog records."""
+    return [
+        _PIECE_HEAD.pack(generation, epoch, index) + piece
+        for index, piece in enumerate(encode_delta(delta))
+    ]
+
+
+class ChangelogReplay:
+    """Puts epochs together from changelog records in offset order.
+
+    Pieces without their commit record, and records of an owner that had been superseded when it
+    wrote them, are left out: neither was ever committed.
+
+    Args:
+        generation: Generation of the owner at the point where the replay begins.
+    """
+
+    def __init__(self, generation: int = 0) -> None:
+        self._generation = generation
+        self._pieces: list[bytes] = []
+        self._of: tuple[int, int] = (0, 0)
+
+    def feed(self, records: RawRecords) -> list[ReplayedEpoch]:
+        """Take in records; return the epochs that they complete.
+
+        Raises:
+            CorruptBatchError: If a record is not what the engine writes.
+        """
+        done: list[ReplayedEpoch] = []
+        for offset, key, value in zip(records.offsets, records.keys, records.values, strict=True):
+            if value is None or key not in (DELTA_KEY, COMMIT_KEY):
+                raise CorruptBatchError(
+                    f"topic {records.topic}, partition {records.partition}, offset {offset} is "
+                    "no changelog record; only riverrun may write there"
+                )
+            if key == DELTA_KEY:
+                self._feed_piece(value)
+                continue
+            commit = decode_commit(value)
+            if commit.generation < self._generation:
+                continue
+            self._generation = commit.generation
+            done.append(ReplayedEpoch(self._complete(commit), commit, offset + 1))
+        return done
+
+    def _feed_piece(self, value: bytes) -> None:
+        if len(value) < _PIECE_HEAD.size:
+            raise CorruptBatchError("a delta record in the changelog is cut off")
+        generation, epoch, index = _PIECE_HEAD.unpack_from(value)
+        if generation < self._generation:
+            return
+        if index == 0 or (generation, epoch) != self._of:
+            self._pieces = []
+            self._of = (generation, epoch)
+        self._pieces.append(value[_PIECE_HEAD.size :])
+
+    def _complete(self, commit: CommitRecord) -> Delta:
+        pieces, self._pieces = self._pieces, []
+        if self._of != (commit.generation, commit.epoch):
+            pieces = []
+        if len(pieces) != commit.pieces:
+            raise CorruptBatchError(
+                f"epoch {commit.epoch} of task {commit.subtopology}-{commit.partition} has "
+                f"{len(pieces)} of {commit.pieces} delta records in the changelog: records are "
+                "missing; restore from a snapshot"
+            )
+        try:
+            return decode_delta(pieces)
+        except StateError as error:
+            raise CorruptBatchError(f"a delta in the changelog is damaged: {error}") from error

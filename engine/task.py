@@ -1,0 +1,530 @@
+"""A task: one subtopology on one partition number, from source to commit.
+
+Life of an epoch, and the numbers used below:
+
+1. Chunks are read and processed on the batch thread; outputs are appended to the writer.
+2. The barrier: async steps finish, watermarks go to downstream tasks, tables give their delta.
+3. Delta and commit record are appended; the writer commits everything at once.
+4. The store takes the delta. Only now does local state move to the new epoch.
+5. Now and then a snapshot begins; its id enters a later commit record.
+
+After any error the task object is done for: it is closed and another one is started, which fences
+this one's writer, reads what was committed, and goes on from there.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import uuid
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import msgspec
+
+from .async_calls import AsyncCalls
+from .chain import Chain, ChainParts, build_chain
+from .changelog import (
+    COMMIT_KEY,
+    DELTA_KEY,
+    CommitRecord,
+    StoreMeta,
+    encode_commit,
+    encode_epoch,
+)
+from .errors import FencedError, StateMismatchError, WriteError
+from .failpoints import no_failpoints
+from .graph import SourceNode
+from .log import Chunk, TopicPartition
+from .output import Outgoing, OutputBuffer
+from .restore import Restored, TaskStores, restore
+from .task_inputs import TaskInputs
+from .task_state import TaskState
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable, Mapping
+
+    from .clock import Clock
+    from .config import TaskSettings
+    from .failpoints import Failpoint
+    from .log import Log, LogReader, LogWriter
+    from .metrics import Metrics
+    from .plan import ResolvedPlan, TaskId
+    from .plane import Plane
+    from .snapshots import SnapshotCycle
+
+_log = logging.getLogger(__name__)
+
+PENDING_BYTES_MAX = 32 * 1024 * 1024
+"""Output that is appended and not acknowledged; past it the task waits for the log."""
+
+OPEN_TIMEOUT_MS = 60_000
+"""Deadline for opening a writer: an earlier owner's transaction may have to time out first."""
+
+
+@dataclass(frozen=True, slots=True)
+class TaskEnvironment:
+    """What a task works with; one for all tasks of a worker, except ``stores``.
+
+    Attributes:
+        resolved: The plan with its sizes.
+        log: Where topics are.
+        plane: Implementations of the hot steps.
+        clock: Time.
+        metrics: Metrics of the worker.
+        settings: How to commit and snapshot.
+        run_blocking: Runs a function on the batch thread and awaits its result.
+        max_batch_bytes: Largest batch by topic.
+        failpoint: Called at named places; for tests.
+    """
+
+    resolved: ResolvedPlan
+    log: Log
+    plane: Plane
+    clock: Clock
+    metrics: Metrics
+    settings: TaskSettings
+    run_blocking: Callable[..., Awaitable[Any]]
+    max_batch_bytes: Mapping[str, int]
+    failpoint: Failpoint = no_failpoints
+
+
+class Task:
+    """Runs one task. All methods belong to one asyncio task; they are not to be called at once.
+
+    Args:
+        task_id: Which task.
+        env: What it works with.
+        stores: Where its state comes from.
+        snapshots: Makes snapshots; None where there is nowhere to put them.
+    """
+
+    def __init__(
+        self,
+        task_id: TaskId,
+        env: TaskEnvironment,
+        stores: TaskStores,
+        snapshots: SnapshotCycle | None = None,
+    ) -> None:
+        self.id = task_id
+        self._env = env
+        self._stores = stores
+        self._snapshots = snapshots
+        self._changelog = TopicPartition(
+            env.resolved.plan.changelog(task_id.subtopology), task_id.partition
+        )
+        self._metrics = env.metrics.task(str(task_id))
+        self._wake = asyncio.Event()
+        self._in_thread: asyncio.Future[Any] | None = None
+        self._poll: asyncio.Task[list[Chunk]] | None = None
+        self._writer: LogWriter | None = None
+        self._reader: LogReader | None = None
+        self._restored: Restored | None = None
+        self.commit_interval_ms = env.settings.commit_interval_ms
+        self.epoch = 0
+        self._closed = False
+
+    # --- start -------------------------------------------------------------------------------
+
+    async def start(self) -> None:
+        """Fence the former owner, restore, seek. The order is what makes fencing sound.
+
+        Raises:
+            StartRefusedError: If going on could lose or repeat data; says how to override.
+            LogError: If the log does not answer.
+            StateError: If disk or storage fail.
+        """
+        env = self._env
+        began_ms = env.clock.monotonic_ms()
+        job = env.resolved.plan.job
+        self._writer = await env.log.open_writer(
+            f"{job}-{self.id}",
+            transactional=env.settings.guarantee == "exactly_once",
+            timeout_ms=OPEN_TIMEOUT_MS,
+        )
+        env.failpoint("after_open_writer")
+        restored = await restore(
+            env.log,
+            self._changelog,
+            self._stores,
+            env.plane.record_batches,
+            self._blocking,
+            allow_fresh=env.settings.allow_fresh_start,
+        )
+        self._restored = restored
+        env.failpoint("after_restore")
+        await self._blocking(self._build, restored)
+        commit = restored.commit
+        self._generation = commit.generation + 1 if commit else 1
+        self.epoch = commit.epoch if commit else 0
+        self._lineage = commit.lineage if commit else uuid.uuid4().hex
+        self._snapshot_ref = commit.snapshot if commit else None
+        positions = await self._initial_positions(commit)
+        self._inputs.positions.update(positions)
+        self._reader = await env.log.open_reader(dict(self._inputs.positions))
+        self._last_commit_ms = env.clock.monotonic_ms() - self.commit_interval_ms
+        self._positions_moved = False
+        self._calls = AsyncCalls(self._chain.async_stages)
+        if env.settings.guarantee == "at_least_once" or commit is None:
+            # Says whose records count from here on; and makes a first start a start.
+            await self.commit(force=True)
+        took_ms = env.clock.monotonic_ms() - began_ms
+        self._metrics.restore_seconds.observe(took_ms / 1000)
+        _log.info(
+            "task %s starts at epoch %d (state from %s, %d epochs replayed, %d ms)",
+            self.id,
+            self.epoch,
+            restored.source,
+            restored.replayed,
+            took_ms,
+        )
+
+    def _build(self, restored: Restored) -> None:
+        env = self._env
+        self._state = TaskState(restored.store)
+        self._output = OutputBuffer(
+            env.plane.record_batches,
+            env.resolved.partitions,
+            env.max_batch_bytes,
+            env.clock.now_ms,
+        )
+        parts = ChainParts(env.plane, self._state, self._output, env.metrics)
+        sub = env.resolved.subtopology(self.id)
+        self._chain: Chain = build_chain(env.resolved.plan, sub, self.id, parts)
+        self._inputs = TaskInputs(
+            env.resolved, self.id, self._chain, env.plane.record_batches, env.clock.now_ms()
+        )
+        if restored.commit is not None:
+            self._check_fits(restored.commit)
+            self._inputs.resume(restored.commit)
+
+    def _check_fits(self, commit: CommitRecord) -> None:
+        sub = self._env.resolved.subtopology(self.id)
+        now = self._input_partitions()
+        for topic, count in commit.input_partitions.items():
+            if sub.keyed and topic in now and now[topic] != count:
+                raise StateMismatchError(
+                    f"topic {topic!r} had {count} partitions and now has {now[topic]}: keys have "
+                    f"moved between the tasks of step(s) {[s.name for s in sub.steps]}, away from "
+                    "their state. Go back to the old number, or start a job of another name"
+                )
+        layout = self._chain.signatures
+        for table, was in commit.layout.items():
+            if table not in layout and not self._env.settings.allow_state_drop:
+                raise StateMismatchError(
+                    f"state {table!r} of job {commit.job!r} has no step any more. Bring the step "
+                    "back under its old name, or drop its state with --allow-state-drop"
+                )
+            if layout.get(table, was) != was:
+                raise StateMismatchError(
+                    f"state {table!r} of job {commit.job!r} was kept by {was}, and is now kept by "
+                    f"{layout[table]}: the old state does not fit. Give the step another name, to "
+                    "start it afresh, or start a job of another name"
+                )
+
+    def _input_partitions(self) -> dict[str, int]:
+        partitions = self._env.resolved.partitions
+        return {where.topic: partitions[where.topic] for where in self._inputs.partitions()}
+
+    async def _initial_positions(self, commit: CommitRecord | None) -> dict[TopicPartition, int]:
+        wanted = [w for w in self._inputs.partitions() if w not in self._inputs.positions]
+        if not wanted:
+            return {}
+        spans = await self._env.log.offsets(wanted)
+        latest = self._env.settings.start == "latest" and commit is None
+        sources = {
+            node.topic
+            for node in self._env.resolved.subtopology(self.id).inputs
+            if isinstance(node, SourceNode)
+        }
+        return {
+            where: spans[where].end if latest and where.topic in sources else spans[where].start
+            for where in wanted
+        }
+
+    # --- running -----------------------------------------------------------------------------
+
+    def wake(self) -> None:
+        """End the wait of ``step`` early."""
+        self._wake.set()
+
+    async def step(self, wait_ms: int) -> bool:
+        """Process what is there, and commit when it is time.
+
+        Args:
+            wait_ms: Longest time to wait for something to happen.
+
+        Returns:
+            Whether anything happened.
+
+        Raises:
+            FencedError: Another worker owns the task now.
+            RecordError: A record cannot be processed and the policy says fail.
+            LogError: The log failed; start a new task object.
+        """
+        self._calls.pump()
+        chunks = await self._next_chunks(wait_ms)
+        now_ms = self._env.clock.now_ms()
+        self._note_activity(now_ms)
+        due = self._chain.next_processing_time_ms()
+        timers = due is not None and due <= now_ms
+        worked = bool(chunks) or timers or self._calls.finished.is_set()
+        if worked or self._inputs.moved(now_ms):
+            self._calls.finished.clear()
+            self._env.failpoint("before_process")
+            outgoing = await self._blocking(self._process, chunks, timers, now_ms)
+            self._env.failpoint("after_process")
+            self._positions_moved = self._positions_moved or bool(chunks)
+            await self._append(outgoing)
+            worked = True
+        if await self._commit_if_due():
+            worked = True
+        return worked
+
+    async def _next_chunks(self, wait_ms: int) -> list[Chunk]:
+        assert self._reader is not None
+        if self._calls.saturated:
+            # Read no more until async steps have caught up; their results wake us.
+            await self._wait_for({asyncio.ensure_future(self._calls.finished.wait())}, wait_ms)
+            return []
+        wait_ms = self._bounded_wait(wait_ms)
+        if wait_ms == 0 and self._poll is None:
+            return await self._reader.poll(0)
+        if self._poll is None:
+            self._poll = asyncio.create_task(self._reader.poll(max(wait_ms, 1)))
+        others = [self._wake.wait()]
+        if self._chain.async_stages:
+            others.append(self._calls.finished.wait())
+        await self._wait_for({self._poll, *map(asyncio.ensure_future, others)}, wait_ms)
+        self._wake.clear()
+        if not self._poll.done():
+            return []
+        poll, self._poll = self._poll, None
+        return poll.result()
+
+    async def _wait_for(self, waits: set[asyncio.Future[Any]], wait_ms: int) -> None:
+        await asyncio.wait(
+            waits, timeout=max(wait_ms, 1) / 1000, return_when=asyncio.FIRST_COMPLETED
+        )
+        for each in waits:
+            if each is not self._poll:
+                each.cancel()
+
+    def _bounded_wait(self, wait_ms: int) -> int:
+        clock = self._env.clock
+        if self._positions_moved:
+            elapsed_ms = clock.monotonic_ms() - self._last_commit_ms
+            wait_ms = min(wait_ms, max(self.commit_interval_ms - elapsed_ms, 0))
+        due = self._chain.next_processing_time_ms()
+        if due is not None:
+            wait_ms = min(wait_ms, max(due - clock.now_ms(), 0))
+        return wait_ms
+
+    def _note_activity(self, now_ms: int) -> None:
+        """An input with records left to read, or that cannot be read, is not idle."""
+        assert self._reader is not None
+        trouble = self._reader.trouble() is not None
+        for where, position in self._inputs.positions.items():
+            end = self._reader.end_offset(where)
+            if trouble or end is None or position < end:
+                self._inputs.note_busy(where, now_ms)
+
+    def _process(self, chunks: list[Chunk], timers: bool, now_ms: int) -> list[Outgoing]:
+        began_ms = self._env.clock.monotonic_ms()
+        for chunk in chunks:
+            self._inputs.process(chunk, now_ms)
+        self._chain.deliver_async()
+        if timers:
+            self._chain.on_processing_time(now_ms)
+        self._inputs.advance(now_ms)
+        outgoing = self._output.drain()
+        self._metrics.busy_seconds.inc((self._env.clock.monotonic_ms() - began_ms) / 1000)
+        return outgoing
+
+    async def _append(self, outgoing: list[Outgoing]) -> None:
+        assert self._writer is not None
+        for each in outgoing:
+            self._writer.append(each.topic, each.partition, each.batch)
+            self._dirty = True
+        if outgoing:
+            self._env.failpoint("after_output_append")
+        if self._writer.pending_bytes() > PENDING_BYTES_MAX:
+            await self._writer.flush(self._env.settings.commit_timeout_ms)
+
+    # --- commit ------------------------------------------------------------------------------
+
+    _dirty = False
+
+    async def _commit_if_due(self) -> bool:
+        if not (self._positions_moved or self._dirty):
+            return False
+        elapsed_ms = self._env.clock.monotonic_ms() - self._last_commit_ms
+        if elapsed_ms < self.commit_interval_ms:
+            return False
+        await self.commit()
+        return True
+
+    async def commit(self, *, force: bool = False) -> None:
+        """Pass a barrier and make the epoch durable and visible.
+
+        Args:
+            force: Also when nothing has happened since the last one.
+
+        Raises:
+            FencedError: Another worker owns the task now; nothing of the epoch is visible.
+            WriteError: The log refused; nothing of the epoch is visible.
+            OutcomeUnknownError: Only the next start can tell what became of the epoch.
+        """
+        if not (force or self._positions_moved or self._dirty):
+            return
+        env = self._env
+        assert self._writer is not None
+        assert self._restored is not None
+        began_ms = env.clock.monotonic_ms()
+        await self._finish_async_work()  # 2
+        outgoing, delta, commit = await self._blocking(self._barrier)
+        env.failpoint("before_commit")
+        for each in outgoing:  # 3
+            self._writer.append(each.topic, each.partition, each.batch)
+        if env.settings.guarantee == "at_least_once":
+            # A position must not become durable before the output that it speaks of.
+            await self._writer.flush(env.settings.commit_timeout_ms)
+        for batch in self._changelog_batches(delta, commit):
+            self._writer.append(self._changelog.topic, self._changelog.partition, batch)
+        env.failpoint("after_delta_append")
+        written = await self._writer.commit(env.settings.commit_timeout_ms)
+        env.failpoint("after_commit")
+        meta = StoreMeta(commit, written[self._changelog])
+        await self._blocking(self._apply, delta, msgspec.msgpack.encode(meta))  # 4
+        env.failpoint("after_store_apply")
+        self.epoch = commit.epoch
+        self._positions_moved = self._dirty = False
+        self._last_commit_ms = env.clock.monotonic_ms()
+        self._metrics.commits.inc()
+        self._metrics.epoch.set(self.epoch)
+        self._metrics.commit_seconds.observe((self._last_commit_ms - began_ms) / 1000)
+        if self._snapshots is not None:  # 5
+            ref = await self._snapshots.after_commit(
+                self._restored.store, meta, self._writer.owner, self._blocking
+            )
+            self._snapshot_ref = ref or self._snapshot_ref
+
+    async def _finish_async_work(self) -> None:
+        if not self._chain.has_async_work():
+            return
+        deadline_ms = self._env.clock.monotonic_ms() + self._env.settings.barrier_timeout_ms
+        while self._chain.has_async_work():
+            self._calls.pump()
+            left_ms = deadline_ms - self._env.clock.monotonic_ms()
+            if left_ms <= 0:
+                raise WriteError(
+                    f"async steps of task {self.id} did not finish within "
+                    f"{self._env.settings.barrier_timeout_ms} ms at a barrier; lower their "
+                    "timeout= or in_flight="
+                )
+            await self._wait_for({asyncio.ensure_future(self._calls.finished.wait())}, left_ms)
+            self._calls.finished.clear()
+            await self._append(
+                await self._blocking(self._process, [], False, self._env.clock.now_ms())
+            )
+
+    def _barrier(self) -> tuple[list[Outgoing], Any, CommitRecord]:
+        self._chain.write_watermarks()
+        delta = self._state.drain_delta()
+        outgoing = self._output.drain()
+        self._pieces = encode_epoch(delta, self._generation, self.epoch + 1) if delta else []
+        commit = CommitRecord(
+            job=self._env.resolved.plan.job,
+            lineage=self._lineage,
+            subtopology=self.id.subtopology,
+            partition=self.id.partition,
+            generation=self._generation,
+            epoch=self.epoch + 1,
+            pieces=len(self._pieces),
+            positions=self._inputs.commit_positions(),
+            upstream=self._inputs.commit_upstream(),
+            layout=dict(self._chain.signatures),
+            input_partitions=self._input_partitions(),
+            snapshot=self._snapshot_ref,
+            created_ms=self._env.clock.now_ms(),
+        )
+        return outgoing, delta, commit
+
+    def _changelog_batches(self, delta: Any, commit: CommitRecord) -> list[Any]:
+        del delta
+        pieces, self._pieces = self._pieces, []
+        self._metrics.delta_bytes.inc(sum(map(len, pieces)))
+        codec = self._env.plane.record_batches
+        limit = self._output.max_batch_bytes(self._changelog.topic)
+        keys: list[bytes | None] = [DELTA_KEY] * len(pieces) + [COMMIT_KEY]
+        values: list[bytes | None] = [*pieces, encode_commit(commit)]
+        times = [commit.created_ms] * len(values)
+        return codec.encode(keys, values, times, None, limit)
+
+    def _apply(self, delta: Any, meta: bytes) -> None:
+        assert self._restored is not None
+        store = self._restored.store
+        store.apply(delta, meta)
+        if store.should_drain():
+            store.drain()
+
+    # --- end ---------------------------------------------------------------------------------
+
+    async def stop(self) -> None:
+        """Commit what is processed, then close: nothing is done twice by the next owner."""
+        try:
+            await self.commit()
+        except FencedError:
+            _log.info("task %s was taken over before its last commit", self.id)
+        finally:
+            await self.close()
+
+    async def close(self) -> None:
+        """Release everything, without a commit. Bounded in time; never raises; once is enough."""
+        if self._closed:
+            return
+        self._closed = True
+        self._env.failpoint("before_close")
+        if self._poll is not None:
+            self._poll.cancel()
+            await asyncio.gather(self._poll, return_exceptions=True)
+        if hasattr(self, "_calls"):
+            await self._calls.close()
+        if self._in_thread is not None and not self._in_thread.done():
+            # The batch thread may be inside the store: it must be out before that is closed.
+            await asyncio.wait({self._in_thread}, timeout=60)
+        if self._reader is not None:
+            await self._reader.close()
+        if self._writer is not None:
+            await self._writer.close()
+        if self._snapshots is not None:
+            await self._snapshots.close()
+        if self._restored is not None:
+            try:
+                await self._blocking(self._restored.store.close)
+            except Exception:
+                _log.exception("task %s: closing its store failed", self.id)
+
+    # --- for the worker ----------------------------------------------------------------------
+
+    def positions(self) -> Mapping[TopicPartition, int]:
+        """Return the next offset to read of each input."""
+        return dict(self._inputs.positions)
+
+    def end_offsets(self) -> Mapping[TopicPartition, int | None]:
+        """Return the end of each input as last seen."""
+        assert self._reader is not None
+        return {where: self._reader.end_offset(where) for where in self._inputs.positions}
+
+    def watermarks(self) -> Mapping[TopicPartition, int]:
+        """Return the watermark of each input."""
+        return {where: mark.value_ms for where, mark in self._inputs.told().items()}
+
+    def trouble(self) -> str | None:
+        """Return what the reader retries at the moment."""
+        return None if self._reader is None else self._reader.trouble()
+
+    async def _blocking(self, function: Callable[..., Any], *args: Any) -> Any:
+        future = asyncio.ensure_future(self._env.run_blocking(function, *args))
+        self._in_thread = future
+        return await asyncio.shield(future)
