@@ -119,7 +119,7 @@ class Membership:
         self._is_member = False
         self._is_replaced = False
         self._has_left = False
-        self._has_lost = False
+        self._loss: Assignment | None = None
         self._newest: Assignment | None = None
         self._seen_generation = 0
         # The first round that may satisfy request_rebalance; None if nothing is asked.
@@ -195,7 +195,8 @@ class Membership:
         member = state.members.get(self._id)
         if member is None:
             if self._is_member:
-                self._has_lost, self._newest = True, None
+                self._loss = Assignment(self._seen_generation, frozenset())
+                self._newest = None
                 self._is_replaced = self._instance_id is not None and any(
                     other.instance_id == self._instance_id for other in state.members.values()
                 )
@@ -224,8 +225,8 @@ class Membership:
 
     def take_assignment(self) -> Assignment | None:
         """Return what has not been returned yet: the loss of membership first."""
-        if self._has_lost:
-            self._has_lost = False
-            return Assignment(self._seen_generation, frozenset())
+        if self._loss is not None:
+            loss, self._loss = self._loss, None
+            return loss
         newest, self._newest = self._newest, None
         return newest

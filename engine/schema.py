@@ -91,7 +91,7 @@ class Schema:
                     values = msgspec.to_builtins(
                         values,
                         builtin_types=(dt.datetime, dt.date, bytes),
-                        enc_hook=_pydantic_to_dict,
+                        enc_hook=pydantic_to_dict,
                     )
                 series.append(pl.Series(name, values, dtype=dtype, strict=True))
             except (TypeError, ValueError, OverflowError, pl.exceptions.PolarsError) as error:
@@ -141,10 +141,15 @@ class Schema:
         return self.record_type is None or typing.is_typeddict(self.record_type)
 
 
-def _pydantic_to_dict(value: Any) -> Any:
+def pydantic_to_dict(value: Any) -> Any:
+    """Return a pydantic model as a dict: msgspec asks for what it does not know.
+
+    Raises:
+        TypeError: If it is anything else.
+    """
     if hasattr(value, "model_dump"):
         return value.model_dump()
-    raise TypeError(f"a {type(value).__name__} has no column form")
+    raise TypeError(f"a {type(value).__name__} is not plain data")
 
 
 def column_type(hint: Any) -> pl.DataType | None:

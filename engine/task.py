@@ -38,7 +38,7 @@ from .graph import SourceNode
 from .log import Chunk, TopicPartition
 from .output import Outgoing, OutputBuffer
 from .restore import Restored, TaskStores, restore
-from .task_inputs import TaskInputs
+from .task_inputs import RepartitionInput, SourceInput, TaskInputs
 from .task_state import TaskState
 
 if TYPE_CHECKING:
@@ -60,6 +60,9 @@ PENDING_BYTES_MAX = 32 * 1024 * 1024
 
 OPEN_TIMEOUT_MS = 60_000
 """Deadline for opening a writer: an earlier owner's transaction may have to time out first."""
+
+TRUNCATE_INTERVAL_MS = 60_000
+"""How often a task without state lets go of old commit records."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -123,6 +126,8 @@ class Task:
         self.commit_interval_ms = env.settings.commit_interval_ms
         self.epoch = 0
         self._closed = False
+        self._truncated_ms = env.clock.monotonic_ms()
+        self._truncate_below: int | None = None
 
     # --- start -------------------------------------------------------------------------------
 
@@ -192,7 +197,12 @@ class Task:
         sub = env.resolved.subtopology(self.id)
         self._chain: Chain = build_chain(env.resolved.plan, sub, self.id, parts)
         self._inputs = TaskInputs(
-            env.resolved, self.id, self._chain, env.plane.record_batches, env.clock.now_ms()
+            env.resolved,
+            self.id,
+            self._chain,
+            env.plane.record_batches,
+            env.clock.now_ms(),
+            env.settings.idle_after_ms,
         )
         if restored.commit is not None:
             self._check_fits(restored.commit)
@@ -403,11 +413,21 @@ class Task:
         self._metrics.commits.inc()
         self._metrics.epoch.set(self.epoch)
         self._metrics.commit_seconds.observe((self._last_commit_ms - began_ms) / 1000)
+        await self._truncate_stateless(meta.changelog_offset)
         if self._snapshots is not None:  # 5
             ref = await self._snapshots.after_commit(
                 self._restored.store, meta, self._writer.owner, self._blocking
             )
             self._snapshot_ref = ref or self._snapshot_ref
+
+    async def _truncate_stateless(self, changelog_offset: int) -> None:
+        """Without tables only the last commit record matters: let the older ones go."""
+        now_ms = self._env.clock.monotonic_ms()
+        if self._chain.signatures or now_ms - self._truncated_ms < TRUNCATE_INTERVAL_MS:
+            return
+        if self._truncate_below is not None:
+            await self._env.log.delete_records({self._changelog: self._truncate_below})
+        self._truncated_ms, self._truncate_below = now_ms, changelog_offset - 1
 
     async def _finish_async_work(self) -> None:
         if not self._chain.has_async_work():
@@ -506,6 +526,10 @@ class Task:
                 _log.exception("task %s: closing its store failed", self.id)
 
     # --- for the worker ----------------------------------------------------------------------
+
+    def inputs(self) -> list[SourceInput | RepartitionInput]:
+        """Return the inputs, for the test driver."""
+        return self._inputs.all()
 
     def positions(self) -> Mapping[TopicPartition, int]:
         """Return the next offset to read of each input."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
 from . import frames
@@ -51,6 +51,7 @@ class TaskInputs:
         chain: Where batches go.
         codec: Decodes record batches.
         now_ms: Wall clock at the start.
+        idle_after_ms: For sources whose policy sets none.
     """
 
     def __init__(
@@ -60,6 +61,7 @@ class TaskInputs:
         chain: Chain,
         codec: RecordBatchCodec,
         now_ms: int,
+        idle_after_ms: int | None = None,
     ) -> None:
         self._chain = chain
         self._codec = codec
@@ -71,7 +73,10 @@ class TaskInputs:
             if where not in resolved.inputs_of(task):
                 continue
             if isinstance(node, SourceNode):
-                watermark = SourceWatermark(node.watermark, None, now_ms)
+                policy = node.watermark
+                if policy.idle_after_ms is None and idle_after_ms is not None:
+                    policy = replace(policy, idle_after_ms=idle_after_ms)
+                watermark = SourceWatermark(policy, None, now_ms)
                 head = SourceHead(node, chain.failures[node.name])
                 self._inputs[where] = SourceInput(node, head, watermark)
             else:
@@ -81,6 +86,10 @@ class TaskInputs:
     def partitions(self) -> list[TopicPartition]:
         """Return what the task reads."""
         return list(self._inputs)
+
+    def all(self) -> list[SourceInput | RepartitionInput]:
+        """Return the inputs."""
+        return list(self._inputs.values())
 
     def resume(self, commit: CommitRecord) -> None:
         """Take up positions and watermarks from the last commit record, and tell the chain."""
