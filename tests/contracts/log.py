@@ -626,7 +626,12 @@ class LogContract:
         max_examples=15,
         deadline=None,
         derandomize=True,
-        suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
+        suppress_health_check=[
+            HealthCheck.function_scoped_fixture,
+            HealthCheck.too_slow,
+            # By design each implementation runs it.
+            HealthCheck.differing_executors,
+        ],
     )
     @given(
         steps=st.lists(
