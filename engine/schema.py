@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import datetime as dt
+import inspect
 import operator
 import types
 import typing
@@ -112,7 +113,7 @@ class Schema:
         """
         if self._rows_are_mappings:
             return frame.select(list(self.fields)).to_dicts()
-        make = cast("type", self.record_type)
+        make = cast("type[Any]", self.record_type)
         names = list(self.fields)
         missing = [name for name in names if name not in frame.columns]
         if missing:
@@ -123,12 +124,7 @@ class Schema:
         ):
             return msgspec.convert(frame.select(names).to_dicts(), list[make])
         columns = [frame.get_column(name).to_list() for name in names]
-        takes_positions = (
-            not make.__struct_config__.kw_only
-            if issubclass(make, msgspec.Struct)
-            else dataclasses.is_dataclass(make)
-        )
-        if takes_positions and columns:
+        if columns and _takes_positions(make, names):
             return list(map(make, *columns))
         if not columns:
             return [make() for _ in range(frame.height)]
@@ -139,6 +135,15 @@ class Schema:
     @property
     def _rows_are_mappings(self) -> bool:
         return self.record_type is None or typing.is_typeddict(self.record_type)
+
+
+def _takes_positions(make: type[Any], names: list[str]) -> bool:
+    if hasattr(make, "model_fields"):
+        return False
+    parameters = inspect.signature(make).parameters
+    return list(parameters) == names and all(
+        parameter.kind is parameter.POSITIONAL_OR_KEYWORD for parameter in parameters.values()
+    )
 
 
 def pydantic_to_dict(value: Any) -> Any:
@@ -173,15 +178,18 @@ def column_type(hint: Any) -> pl.DataType | None:
 
 
 def _is_record_type(candidate: Any) -> bool:
-    return isinstance(candidate, type) and (
-        issubclass(candidate, msgspec.Struct)
-        or dataclasses.is_dataclass(candidate)
-        or typing.is_typeddict(candidate)
-        or hasattr(candidate, "model_fields")
+    if not isinstance(candidate, type):
+        return False
+    found = cast("type[Any]", candidate)
+    return (
+        issubclass(found, msgspec.Struct)
+        or dataclasses.is_dataclass(found)
+        or typing.is_typeddict(found)
+        or hasattr(found, "model_fields")
     )
 
 
-def _field_names(record_type: type, hints: Mapping[str, Any]) -> list[str]:
+def _field_names(record_type: type[Any], hints: Mapping[str, Any]) -> list[str]:
     if issubclass(record_type, msgspec.Struct):
         return list(record_type.__struct_fields__)
     if dataclasses.is_dataclass(record_type):
