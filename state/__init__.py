@@ -1,10 +1,19 @@
 """State: keyed stores, deltas, snapshots and their storage. Knows nothing of Kafka or tasks."""
 
+from .blob import BlobInfo as BlobInfo
+from .blob import BlobOptions as BlobOptions
+from .blob import BlobStore as BlobStore
+from .blob import open_blob_store as open_blob_store
+from .blob import replicated as replicated
+from .blob_faulty import Fault as Fault
+from .blob_faulty import FaultyBlobStore as FaultyBlobStore
 from .delta import Delta as Delta
 from .directory import HeldTask as HeldTask
 from .directory import StateDirectory as StateDirectory
 from .encoding import decode_delta as decode_delta
 from .encoding import encode_delta as encode_delta
+from .errors import BlobExistsError as BlobExistsError
+from .errors import BlobMissingError as BlobMissingError
 from .errors import BlobStoreError as BlobStoreError
 from .errors import SnapshotCorruptError as SnapshotCorruptError
 from .errors import SnapshotMissingError as SnapshotMissingError
@@ -12,10 +21,24 @@ from .errors import StateDirectoryFullError as StateDirectoryFullError
 from .errors import StateDirectoryInUseError as StateDirectoryInUseError
 from .errors import StateError as StateError
 from .errors import StoreCorruptError as StoreCorruptError
+from .manifest import Manifest as Manifest
+from .manifest import ManifestFile as ManifestFile
+from .manifest import Owner as Owner
+from .manifest import TaskIdentity as TaskIdentity
 from .memory import MemoryStore as MemoryStore
 from .overlay import OverlayLimits as OverlayLimits
 from .overlay import OverlayStore as OverlayStore
+from .retention import DeletionPlan as DeletionPlan
+from .retention import collect as collect
+from .retention import sweep_orphans as sweep_orphans
 from .rocksdb import RocksDbStore as RocksDbStore
 from .rocksdb import StoreOptions as StoreOptions
+from .snapshot import FileDigests as FileDigests
+from .snapshot import SnapshotOrigin as SnapshotOrigin
+from .snapshot import list_snapshots as list_snapshots
+from .snapshot import load_manifest as load_manifest
+from .snapshot import restore_snapshot as restore_snapshot
+from .snapshot import upload_snapshot as upload_snapshot
+from .snapshot import verify_snapshot as verify_snapshot
 from .store import StateReader as StateReader
 from .store import StateStore as StateStore

@@ -29,3 +29,11 @@ class SnapshotCorruptError(StateError):
 
 class BlobStoreError(StateError):
     """Object storage did not do what was asked (unreachable, refused, timed out)."""
+
+
+class BlobMissingError(BlobStoreError):
+    """There is no object of this name."""
+
+
+class BlobExistsError(BlobStoreError):
+    """There is an object of this name already; objects are written once."""
