@@ -99,7 +99,7 @@ class Admin:
         )
 
     async def create_topics(self, specs: Sequence[TopicSpec]) -> None:
-        """Create those that are missing and wait until each partition has a leader.
+        """Create those that are missing and wait until their partitions can be used.
 
         Raises:
             PartitionCountError: A topic exists with another number of partitions.
@@ -111,6 +111,7 @@ class Admin:
         deadline, backoff = Deadline(self._timeout_ms), Backoff()
         wanted = {spec.name: spec for spec in specs}
         missing = dict(wanted)
+        created: list[str] = []
         what = f"creating topics {sorted(wanted)}"
         while True:
             try:
@@ -120,27 +121,26 @@ class Admin:
                         del missing[name]
                 if not missing:
                     break
+                created = sorted(missing)
                 reason = await self._create(list(missing.values()), deadline)
             except NotAnswered as error:
                 reason = str(error)
             await self._pause(backoff, deadline, what, reason)
         self._check_counts(specs)
-        while not all(self._is_led(spec) for spec in specs):
-            await self._pause(backoff, deadline, what, "a partition has no leader yet")
-            try:
-                await self._client.refresh(wanted, deadline)
-            except NotAnswered:
-                continue
+        if created:
+            # Metadata names leaders before they serve. Whoever asks first would have to wait and
+            # retry, so that is done here, once.
+            await self.offsets(
+                [
+                    TopicPartition(name, p)
+                    for name in created
+                    for p in range(wanted[name].partitions)
+                ]
+            )
 
     def _exists(self, name: str) -> bool:
         topic = self._client.topic(name)
         return topic is not None and bool(topic.leaders)
-
-    def _is_led(self, spec: TopicSpec) -> bool:
-        partitions = range(spec.partitions)
-        return all(
-            self._client.leader(TopicPartition(spec.name, p)) is not None for p in partitions
-        )
 
     def _check_counts(self, specs: Sequence[TopicSpec]) -> None:
         for spec in specs:

@@ -174,9 +174,10 @@ class KafkaWriter:
                     )
                 )
                 raise
+        flushed = self._sender.take_flushed()
         committed = self._sender.take_committed()
         self._sender.release()
-        return committed
+        return committed if self._transactional else flushed
 
     async def _end_transaction(self, deadline: Deadline) -> None:
         """Send EndTxn(commit) and find out what became of it.
