@@ -124,9 +124,15 @@ def test_arbitrary_bodies_never_crash_the_decoder(body: bytes) -> None:
             continue
 
 
-def test_a_small_piece_cannot_claim_a_large_body() -> None:
-    bomb = framed(b"\0" * (300 * 1024 * 1024))
-    refused(bomb)
+def test_a_small_piece_cannot_claim_a_large_body(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("riverrun.state.encoding.BODY_BYTES_MAX", 2_000_000)
+    refused(framed(b"\0" * 2_000_001))
     # Nor lie about it: the size in the header is what is decompressed at most.
-    honest = bytearray(framed(b"\0" * 1_000_000))
-    refused(bytes(honest[:7]) + struct.pack("<Q", 1000) + bytes(honest[15:]))
+    honest = framed(b"\0" * 1_000_000)
+    refused(honest[:7] + struct.pack("<Q", 1000) + honest[15:])
+
+
+def test_row_that_no_piece_may_hold_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("riverrun.state.encoding.BODY_BYTES_MAX", 1000)
+    with pytest.raises(StateError, match="keep less under one key"):
+        encode_delta(Delta({b"key": b"x" * 1001}))

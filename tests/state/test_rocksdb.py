@@ -62,6 +62,13 @@ def test_flushed_state_is_there_after_reopening(tmp_path: Path) -> None:
     store.close()
 
 
+def test_nothing_goes_to_a_write_ahead_log(tmp_path: Path) -> None:
+    store = RocksDbStore(tmp_path / "store", options=SMALL)
+    store.apply(Delta({b"a": b"1" * 10_000}), b"m")
+    assert sum(log.stat().st_size for log in (tmp_path / "store").glob("*.log")) == 0
+    store.close()
+
+
 def test_leveled_store_reads_back(tmp_path: Path) -> None:
     store = RocksDbStore(tmp_path / "store", options=StoreOptions(leveled=True))
     store.apply(Delta({b"a": b"1"}), b"m")
