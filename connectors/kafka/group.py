@@ -29,6 +29,7 @@ from riverrun.engine.errors import (
     LogAuthorizationError,
     LogError,
     LogUnavailableError,
+    RiverrunError,
 )
 from riverrun.engine.log import Assignment, Assignor, TopicPartition
 
@@ -99,7 +100,7 @@ class KafkaGroupMember:
         self._generation = NO_GENERATION
         self._rejoin = asyncio.Event()
         self._newest: Assignment | None = None
-        self._failure: LogError | None = None
+        self._failure: RiverrunError | None = None
         self._news = asyncio.Event()
         self._left = False
         self._task = asyncio.create_task(self._be_member(), name=f"group {group}")
@@ -149,7 +150,7 @@ class KafkaGroupMember:
                 self._forget_membership()
             except NotAnsweredError as error:
                 log.warning("group %r: %s", self._group, error)
-            except LogError as error:
+            except RiverrunError as error:
                 self._fail(error)
                 return
             except Exception as error:  # a defect, or the assignor's
@@ -168,7 +169,7 @@ class KafkaGroupMember:
         self._member_id = ""
         self._generation = NO_GENERATION
 
-    def _fail(self, error: LogError) -> None:
+    def _fail(self, error: RiverrunError) -> None:
         self._forget_membership()
         self._failure = error
         self._news.set()
@@ -253,12 +254,12 @@ class KafkaGroupMember:
             )
             try:
                 answer = await self._coordinator.send(Exact(request), Deadline(self._session_ms))
+                if answer.error_code == Code.REBALANCE_IN_PROGRESS:
+                    return
+                self._check(answer.error_code)
             except NotAnsweredError as error:
+                # Nor is a coordinator that moves or loads a reason to make everybody join anew.
                 log.warning("group %r: heartbeat: %s", self._group, error)
-                continue
-            if answer.error_code == Code.REBALANCE_IN_PROGRESS:
-                return
-            self._check(answer.error_code)
 
     def _check(self, code: int) -> None:
         """Raise what an error code means, if it means something."""

@@ -90,9 +90,13 @@ async def test_an_error_of_one_partition_costs_no_hot_loop_and_no_others_records
     reader = await log.open_reader({bad: 0, good: 0})
 
     got: list[bytes | None] = []
-    with pytest.raises(error, match=topic):
+
+    async def read() -> None:
         while True:
-            got += await read_values(reader, 1, timeout_s=15)
+            got.extend(await read_values(reader, 1, timeout_s=15))
+
+    with pytest.raises(error, match=topic):
+        await read()
     began, fetches = time.monotonic(), proxy.requests[FETCH]
     await fill(honest, good, [b"g3"])
     async with asyncio.timeout(5):
