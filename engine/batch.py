@@ -284,7 +284,7 @@ def rows_to_frame(rows: list[Any], schema: Schema | None) -> pl.DataFrame:
         return schema.to_frame(rows)
     if not rows:
         return pl.DataFrame()
-    first = rows[0]
+    first: Any = rows[0]
     if isinstance(first, dict):
         return pl.DataFrame(rows, infer_schema_length=None)
     try:

@@ -201,14 +201,16 @@ class Chain:
         async_stages: Steps with work on the event loop, in graph order.
         failures: Error policy by step.
         signatures: What each keyed step keeps, for the check that committed state still fits.
+        stages: All steps, in graph order.
+        repartitions: The steps that write to other tasks.
     """
 
     heads: dict[Edge, list[_Stage]] = field(default_factory=dict[Edge, "list[_Stage]"])
     async_stages: list[AsyncStage] = field(default_factory=list[AsyncStage])
     failures: dict[str, StepFailures] = field(default_factory=dict[str, StepFailures])
     signatures: dict[str, str] = field(default_factory=dict[str, str])
-    _stages: list[_Stage] = field(default_factory=list[_Stage])
-    _repartitions: list[tuple[OperatorStage, RepartitionLogic]] = field(
+    stages: list[_Stage] = field(default_factory=list[_Stage])
+    repartitions: list[tuple[OperatorStage, RepartitionLogic]] = field(
         default_factory=list[tuple[OperatorStage, RepartitionLogic]]
     )
 
@@ -236,7 +238,7 @@ class Chain:
         """Return the earliest wall-clock time that a step waits for, None if there is none."""
         wanted = [
             time
-            for stage in self._stages
+            for stage in self.stages
             if isinstance(stage, OperatorStage)
             and (time := stage.logic.next_processing_time_ms()) is not None
         ]
@@ -244,7 +246,7 @@ class Chain:
 
     def on_processing_time(self, now_ms: int) -> None:
         """Tell the steps that wait for it that the wall clock has come to ``now_ms``."""
-        for stage in self._stages:
+        for stage in self.stages:
             if isinstance(stage, OperatorStage):
                 wanted = stage.logic.next_processing_time_ms()
                 if wanted is not None and wanted <= now_ms:
@@ -254,7 +256,7 @@ class Chain:
         """Tell downstream tasks the watermarks; part of the barrier. Returns whether any moved."""
         moved = [
             logic.write_watermark(stage.watermark)
-            for stage, logic in self._repartitions
+            for stage, logic in self.repartitions
             if stage.watermark.value_ms != NO_WATERMARK or stage.watermark.idle
         ]
         return any(moved)
@@ -271,7 +273,7 @@ def build_chain(plan: Plan, sub: Subtopology, task: TaskId, parts: ChainParts) -
         stage = _build_stage(plan, node, task, parts, chain)
         if node.name not in stages:
             stages[node.name] = stage
-        chain._stages.append(stage)  # noqa: SLF001 - the builder of the class
+        chain.stages.append(stage)
         for edge in inputs_of(node):
             source = stages.get(edge.step)
             # A repartition that this very task writes is an input when it is read.
@@ -305,7 +307,7 @@ def _build_stage(
     if isinstance(node, RepartitionNode):
         repartition = RepartitionLogic(node, plan.topic_of(node), task.partition, parts.output)
         stage = OperatorStage(node.name, inputs, metrics, repartition)
-        chain._repartitions.append((stage, repartition))  # noqa: SLF001 - the builder of the class
+        chain.repartitions.append((stage, repartition))
         return stage
     before = set(parts.state.names)
     context = OperatorContext(

@@ -12,7 +12,7 @@ from __future__ import annotations
 import io
 import struct
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 import msgspec
 import polars as pl
@@ -88,7 +88,7 @@ def decode(data: bytes, schema: Schema | None) -> Frame:
         if kind == _COLUMNS:
             return Frame(
                 upstream,
-                batch=Batch(schema, frame=pl.read_ipc(body, use_pyarrow=False, memory_map=False)),
+                batch=Batch(schema, frame=pl.read_ipc(body)),
             )
         return Frame(upstream, batch=_decode_rows(body, schema))
     except CorruptBatchError:
@@ -98,20 +98,26 @@ def decode(data: bytes, schema: Schema | None) -> Frame:
 
 
 def _decode_rows(body: bytes, schema: Schema | None) -> Batch:
-    value_type = Any if schema is None or schema.record_type is None else schema.record_type
+    value_type: Any = Any if schema is None or schema.record_type is None else schema.record_type
+    keys: list[Any]
+    times: list[int]
+    rows: list[Any]
     if hasattr(value_type, "model_validate"):  # pydantic
         keys, times, raw = msgspec.msgpack.decode(body)
         rows = [value_type.model_validate(each) for each in raw]
     else:
-        keys, times, rows = msgspec.msgpack.decode(
+        decoded: Any = msgspec.msgpack.decode(
             body, type=tuple[list[Any], list[int], list[value_type]]
         )
-    keys = [_tuples(key) if isinstance(key, list) else key for key in keys]
+        keys, times, rows = decoded
+    keys = [_tuples(cast("list[Any]", key)) if isinstance(key, list) else key for key in keys]
     return Batch.of_rows(rows, times, keys=keys, schema=schema)
 
 
 def _tuples(key: list[Any]) -> tuple[Any, ...]:
-    return tuple(_tuples(each) if isinstance(each, list) else each for each in key)
+    return tuple(
+        _tuples(cast("list[Any]", each)) if isinstance(each, list) else each for each in key
+    )
 
 
 def concat(batches: list[Batch], schema: Schema | None) -> list[Batch]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -9,7 +10,7 @@ from .log import TopicPartition
 from .partitioner import Partitioner
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, Sequence
+    from collections.abc import Callable, Mapping
 
     from .log import EncodedBatch
     from .plane import RecordBatchCodec
@@ -43,9 +44,12 @@ class _Columns:
         headers: Sequence[Sequence[tuple[str, bytes | None]]] | None,
     ) -> None:
         if headers is not None or self.headers is not None:
-            if self.headers is None:
-                self.headers = [()] * len(self.values)
-            self.headers.extend(headers if headers is not None else [()] * len(values))
+            own = (
+                list[Sequence[tuple[str, bytes | None]]]() if self.headers is None else self.headers
+            )
+            own.extend([()] * (len(self.values) - len(own)))
+            own.extend([()] * len(values) if headers is None else headers)
+            self.headers = own
         self.keys.extend(keys)
         self.values.extend(values)
         self.times.extend(times)

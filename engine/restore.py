@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Protocol
 
 import msgspec
 
-from riverrun.state import OverlayStore, StateError
+from riverrun.state import OverlayStore, SnapshotCorruptError, SnapshotMissingError
 
 from .changelog import (
     COMMIT_KEY,
@@ -268,7 +268,8 @@ async def _choose_base(
                 return store, meta_or_none.changelog_offset, "snapshot"
             store.close()
             problems.append(f"snapshot {snapshot_id} does not fit the changelog")
-        except StateError as error:
+        except (SnapshotMissingError, SnapshotCorruptError) as error:
+            # Storage that does not answer is another matter: that passes, and is tried again.
             problems.append(str(error))
             _log.warning("%s: %s", changelog, error)
         if len(problems) == 1:
@@ -276,8 +277,8 @@ async def _choose_base(
             candidates = older
     if span.start == 0 or not authority.layout:
         # Without tables there is nothing to rebuild: the commit record says it all.
-        store = await run_blocking(stores.create)  # type: ignore[assignment]
-        return store, 0 if authority.layout else span.end, "changelog"
+        fresh: StateStore = await run_blocking(stores.create)  # type: ignore[assignment]
+        return fresh, 0 if authority.layout else span.end, "changelog"
     raise PositionLostError(
         f"the state of {changelog} cannot be rebuilt: the changelog begins at offset "
         f"{span.start}, and {'; '.join(problems) or 'no snapshot is known'}. Bring the snapshot "

@@ -165,15 +165,16 @@ class RepartitionLogic(OperatorLogic):
         self._write(partition, batch.take(list(range(middle, len(batch)))), columnar)
 
     def _encode_rows(self, batch: Batch) -> bytes:
-        rows = batch.rows()
+        rows: list[Any] = batch.rows()
         schema = self._node.schema
+        first: Any = rows[0]
         plain = (dict, list, tuple, str, int, float, bool, bytes, type(None))
-        if (schema is None or schema.record_type is None) and not isinstance(rows[0], plain):
+        if (schema is None or schema.record_type is None) and not isinstance(first, plain):
             raise RecordError(
-                f"step {self._node.name!r} moves values of type {type(rows[0]).__name__} to other "
+                f"step {self._node.name!r} moves values of type {type(first).__name__} to other "
                 "tasks, which cannot know that type: annotate the return type of the map before it"
             )
-        if hasattr(rows[0], "model_dump"):
+        if callable(getattr(first, "model_dump", None)):
             rows = [row.model_dump(mode="python") for row in rows]
         return frames.encode_rows(self._upstream, rows, batch.times(), batch.keys())
 

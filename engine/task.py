@@ -476,7 +476,7 @@ class Task:
         self._metrics.delta_bytes.inc(sum(map(len, pieces)))
         codec = self._env.plane.record_batches
         limit = self._output.max_batch_bytes(self._changelog.topic)
-        keys: list[bytes | None] = [DELTA_KEY] * len(pieces) + [COMMIT_KEY]
+        keys: list[bytes | None] = [*[DELTA_KEY] * len(pieces), COMMIT_KEY]
         values: list[bytes | None] = [*pieces, encode_commit(commit)]
         times = [commit.created_ms] * len(values)
         return codec.encode(keys, values, times, None, limit)

@@ -14,6 +14,8 @@ from .source import SourceHead
 from .watermarks import NO_WATERMARK, UNKNOWN, InputWatermark, SourceWatermark, combine
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from .batch import Batch
     from .chain import Chain
     from .changelog import CommitRecord
@@ -129,10 +131,12 @@ class TaskInputs:
             self._process_frames(each, records.values, str(chunk.partition))
         self.positions[chunk.partition] = chunk.next_offset
 
-    def _process_frames(self, each: RepartitionInput, values: object, where: str) -> None:
+    def _process_frames(
+        self, each: RepartitionInput, values: Sequence[bytes | None], where: str
+    ) -> None:
         batches: list[Batch] = []
         marks: dict[int, InputWatermark] = {}
-        for value in values:  # type: ignore[attr-defined]
+        for value in values:
             if value is None:
                 raise CorruptBatchError(f"{where} holds a tombstone; only riverrun may write there")
             frame = frames.decode(value, each.node.schema)

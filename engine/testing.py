@@ -346,7 +346,7 @@ class TopologyTestDriver:
         await self._log.close()
 
 
-async def _inline(function: Callable[..., Any], *args: Any) -> Any:
+async def _inline(function: Callable[..., object], *args: object) -> object:
     return function(*args)
 
 

@@ -57,6 +57,8 @@ COMMIT_SHARE_MS = 20
 
 MAX_BACKOFF_MS = 10_000
 
+TASK_STATES = ("starting", "running", "waiting", "stopping")
+
 
 class WorkerState(Protocol):
     """Where the tasks of a worker keep their state on this machine."""
@@ -366,7 +368,7 @@ class Worker:
 
     def _refresh_gauges(self) -> None:
         metrics = self._metrics
-        states = dict.fromkeys(("starting", "running", "waiting", "stopping"), 0)
+        states: dict[str, int] = dict.fromkeys(TASK_STATES, 0)
         for each in list(self._tasks.values()):
             states[each.state] += 1
             if each.task is None or each.state != "running":

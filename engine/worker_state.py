@@ -13,6 +13,7 @@ from riverrun.state import (
     FileDigests,
     Manifest,
     RocksDbStore,
+    SnapshotMissingError,
     SnapshotOrigin,
     StateDirectory,
     StateError,
@@ -90,7 +91,7 @@ class RocksDbStores:
             StateError: If there is no storage, or it fails, or the snapshot is damaged.
         """
         if self.blobs is None:
-            raise StateError(
+            raise SnapshotMissingError(
                 f"snapshot {snapshot_id!r} is needed, and no storage is given: use --snapshots URL"
             )
         await asyncio.to_thread(self.directory.discard, self.path)
@@ -211,7 +212,7 @@ class LocalWorkerState:
     ) -> None:
         self._directory = directory
         self._blobs = blobs
-        self._progress = progress or (lambda task, done, total: None)
+        self._progress = progress or _no_progress
         self._scratch = directory.path / "checkpoints"
         shutil.rmtree(self._scratch, ignore_errors=True)
 
@@ -257,3 +258,7 @@ class LocalWorkerState:
             for held in self._directory.tasks()
             if held.job == job
         }
+
+
+def _no_progress(task: str, done: int, total: int) -> None:
+    del task, done, total
