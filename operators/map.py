@@ -1,0 +1,134 @@
+"""Map and flat map: other values for the same records, or zero or more for each.
+
+State      none
+Watermark  forwarded unchanged
+Order      kept; the values that one record gives stay together
+Emits      ``map`` one record per record, ``flat_map`` any number; each keeps event time and key
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from riverrun.engine.operator import OperatorLogic
+
+from .callables import call_each
+from .expressions import RESERVED, Expressions, isolate
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable
+
+    import polars as pl
+
+    from riverrun.engine.batch import Batch
+    from riverrun.engine.operator import Collector, Failures, OperatorContext
+    from riverrun.engine.schema import Schema
+
+
+@dataclass(frozen=True, slots=True)
+class Map:
+    """Give each record the value that a function returns for its own.
+
+    Args:
+        function: Called with the value.
+        schema: Schema of what it returns, None if unknown.
+    """
+
+    function: Callable[[Any], Any]
+    schema: Schema | None = None
+
+    def build(self, context: OperatorContext) -> OperatorLogic:
+        """Return the logic for one task."""
+        return _MapLogic(self.function, self.schema, context.failures)
+
+
+class _MapLogic(OperatorLogic):
+    def __init__(
+        self, function: Callable[[Any], Any], schema: Schema | None, failures: Failures
+    ) -> None:
+        self._function = function
+        self._schema = schema
+        self._failures = failures
+
+    def on_batch(self, batch: Batch, out: Collector) -> None:
+        results, kept = call_each(self._function, batch.rows(), batch, self._failures)
+        if kept is not None:
+            batch = batch.take(kept)
+        if results:
+            out.emit(batch.with_values(results, self._schema))
+
+
+@dataclass(frozen=True, slots=True)
+class MapColumns:
+    """Give each record the columns that expressions compute from its own.
+
+    Args:
+        expressions: One or more Polars expressions, checked; they name the columns.
+    """
+
+    expressions: tuple[pl.Expr, ...]
+
+    def build(self, context: OperatorContext) -> OperatorLogic:
+        """Return the logic for one task."""
+        return _MapColumnsLogic(Expressions(self.expressions), context.failures)
+
+
+class _MapColumnsLogic(OperatorLogic):
+    def __init__(self, expressions: Expressions, failures: Failures) -> None:
+        self._expressions = expressions
+        self._failures = failures
+
+    def on_batch(self, batch: Batch, out: Collector) -> None:
+        for part, columns in isolate(batch, self._expressions.evaluate, self._failures):
+            frame = part.frame()
+            reserved = [frame.get_column(name) for name in RESERVED if name in frame.columns]
+            out.emit(part.with_frame(columns.with_columns(reserved)))
+
+
+@dataclass(frozen=True, slots=True)
+class FlatMap:
+    """Give each record the values that a function returns for its own, zero or more.
+
+    Args:
+        function: Called with the value; returns a list or any other iterable.
+        schema: Schema of the elements, None if unknown.
+    """
+
+    function: Callable[[Any], Iterable[Any]]
+    schema: Schema | None = None
+
+    def build(self, context: OperatorContext) -> OperatorLogic:
+        """Return the logic for one task."""
+        return _FlatMapLogic(self.function, self.schema, context.failures)
+
+
+class _FlatMapLogic(OperatorLogic):
+    def __init__(
+        self, function: Callable[[Any], Iterable[Any]], schema: Schema | None, failures: Failures
+    ) -> None:
+        self._function = function
+        self._schema = schema
+        self._failures = failures
+
+    def on_batch(self, batch: Batch, out: Collector) -> None:
+        results, kept = call_each(self._values, batch.rows(), batch, self._failures)
+        origins = range(len(batch)) if kept is None else kept
+        rows: list[Any] = []
+        parents: list[int] = []
+        for index, values in zip(origins, results, strict=True):
+            rows.extend(values)
+            parents.extend([index] * len(values))
+        if rows:
+            out.emit(batch.with_expanded(rows, parents, self._schema))
+
+    def _values(self, value: Any) -> list[Any]:
+        # A generator runs here, inside the call, so that what it raises is told per record, and
+        # the values it gave before that are dropped with it.
+        values = self._function(value)
+        if isinstance(values, (str, bytes, dict)):
+            raise TypeError(
+                f"flat_map wants a list of values, the function returned {type(values).__name__}; "
+                "return [value] for one"
+            )
+        return list(values)

@@ -1,0 +1,198 @@
+"""Session: aggregates per key and session, a span of activity that ends with a silence.
+
+State      the open sessions of each key with their accumulators, and a timer per key for the
+           first of them to end
+Watermark  forwarded after the sessions that it closes have been emitted, less the allowed lateness
+Order      results come in order of the end of the session; late records keep their order
+Emits      port 0: one result per session when the watermark passes its end and the allowed
+           lateness, and with ``on_update`` one per session that a batch changes; port 1: records
+           that would be a session that has ended already
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import msgspec
+
+from riverrun.engine.keys import key_to_state
+from riverrun.engine.operator import OperatorLogic
+
+from .expressions import isolate
+from .results import Span
+from .slices import AggregateInputs, emit_rows
+from .timers import TimerTable
+from .window import LATE_PORT, Emit
+from .windows import overlapping
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from riverrun.engine.batch import Batch
+    from riverrun.engine.operator import Collector, OperatorContext
+
+    from .aggregation import Aggregation
+
+_NO_WATERMARK = -(1 << 63)
+
+
+@dataclass(frozen=True, slots=True)
+class SessionAggregate:
+    """Aggregate records per key and session.
+
+    Args:
+        gap_ms: Length of the silence that ends a session.
+        aggregation: What is computed.
+        allowed_lateness_ms: How long after its end a session can still be extended.
+        emit: When results are emitted.
+    """
+
+    gap_ms: int
+    aggregation: Aggregation
+    allowed_lateness_ms: int = 0
+    emit: Emit = "final"
+
+    @property
+    def state_signature(self) -> str:
+        """What must not change as long as there is state."""
+        return f"sessions({self.gap_ms}):{self.aggregation.signature()}"
+
+    def build(self, context: OperatorContext) -> OperatorLogic:
+        """Return the logic for one task."""
+        return _SessionLogic(self, context)
+
+
+@dataclass(slots=True)
+class _Open:
+    """A session that has not ended."""
+
+    start: int
+    end: int
+    accumulators: list[Any]
+    is_touched: bool = False
+
+
+class _SessionLogic(OperatorLogic):
+    def __init__(self, config: SessionAggregate, context: OperatorContext) -> None:
+        self._config = config
+        self._failures = context.failures
+        self._folds = config.aggregation.folds()
+        self._inputs = AggregateInputs(config.aggregation.aggregates)
+        self._sessions = context.state.keyed_table(f"{context.step}/sessions")
+        # For each key with sessions there is a timer at or before the first end among them.
+        self._timers = TimerTable.open(context, "ends")
+        self._stored = msgspec.msgpack.Decoder(list[tuple[int, int, bytes]])
+        self._watermark_ms = _NO_WATERMARK
+
+    def on_batch(self, batch: Batch, out: Collector) -> None:
+        for part, columns in isolate(batch, self._inputs.evaluate, self._failures):
+            needs_rows = self._folds.needs_rows or not columns.width
+            inputs = self._folds.inputs(part.rows() if needs_rows else None, columns)
+            late, changed = self._add(part, inputs)
+            if late:
+                self._failures.count_late(len(late))
+                out.emit(part.take(sorted(late)), LATE_PORT)
+            if self._config.emit == "on_update":
+                self._emit(changed, out)
+
+    def _add(
+        self, batch: Batch, inputs: Sequence[Any]
+    ) -> tuple[list[int], list[tuple[Any, _Open]]]:
+        """Add records; return the indices of late ones, and the sessions that changed."""
+        groups: dict[Any, list[int]] = {}
+        for index, key in enumerate(batch.keys()):
+            groups.setdefault(key, []).append(index)
+        self._sessions.prefetch([key_to_state(key) for key in groups])
+        late: list[int] = []
+        changed: list[tuple[Any, _Open]] = []
+        times = batch.times()
+        for key, indices in groups.items():
+            sessions = self._load(key)
+            first_end = min((session.end for session in sessions), default=None)
+            done: list[int] = []
+            for index in indices:
+                try:
+                    on_time = self._add_record(sessions, times[index], inputs[index])
+                except Exception as error:
+                    raised = error
+                else:
+                    (done if on_time else late).append(index)
+                    continue
+                self._failures.record_failed(batch, index, raised)
+                # What raised may have changed an accumulator before: begin again without it.
+                sessions = self._load(key)
+                for good in done:
+                    self._add_record(sessions, times[good], inputs[good])
+            if done:
+                self._save(key, sessions, first_end)
+                changed.extend((key, session) for session in sessions if session.is_touched)
+        return late, changed
+
+    def _add_record(self, sessions: list[_Open], time_ms: int, values: Any) -> bool:
+        """Add a record to the sessions of its key, in place; return False if it is late."""
+        folds = self._folds
+        start, end = time_ms, time_ms + self._config.gap_ms
+        first, last = overlapping([(s.start, s.end) for s in sessions], start, end)
+        if first == last:
+            if end + self._config.allowed_lateness_ms <= self._watermark_ms:
+                return False
+            accumulators = folds.initial()
+        else:
+            joined = sessions[first:last]
+            start, end = min(start, joined[0].start), max(end, joined[-1].end)
+            accumulators = joined[0].accumulators
+            for session in joined[1:]:
+                accumulators = folds.merge(accumulators, session.accumulators)
+        accumulators = folds.add(accumulators, values, time_ms)
+        sessions[first:last] = [_Open(start, end, accumulators, is_touched=True)]
+        return True
+
+    def _load(self, key: Any) -> list[_Open]:
+        stored = self._sessions.get(key_to_state(key))
+        if stored is None:
+            return []
+        return [
+            _Open(start, end, self._folds.decode(accumulators))
+            for start, end, accumulators in self._stored.decode(stored)
+        ]
+
+    def _save(self, key: Any, sessions: list[_Open], timer_for: int | None) -> None:
+        """Store the sessions of a key, and set its timer unless one for ``timer_for`` will do."""
+        row = [(s.start, s.end, self._folds.encode(s.accumulators)) for s in sessions]
+        self._sessions.put(key_to_state(key), msgspec.msgpack.encode(row))
+        first_end = min(session.end for session in sessions)
+        if timer_for is None or first_end < timer_for:
+            self._timers.add(first_end + self._config.allowed_lateness_ms, key)
+
+    def on_watermark(self, watermark_ms: int, out: Collector) -> None:
+        self._watermark_ms = watermark_ms
+        due: dict[Any, None] = {}
+        while (timer := self._timers.pop_due(watermark_ms)) is not None:
+            due[timer[1]] = None
+        self._sessions.prefetch([key_to_state(key) for key in due])
+        ended: list[tuple[Any, _Open]] = []
+        for key in due:
+            sessions = self._load(key)
+            still_open = [session for session in sessions if not self._has_ended(session)]
+            ended.extend((key, session) for session in sessions if self._has_ended(session))
+            if still_open:
+                self._save(key, still_open, None)
+            else:
+                self._sessions.delete(key_to_state(key))
+        # By time, so that results do not depend on how far the watermark came at once.
+        ended.sort(key=lambda found: (found[1].end, key_to_state(found[0])))
+        self._emit(ended, out)
+
+    def _has_ended(self, session: _Open) -> bool:
+        return session.end + self._config.allowed_lateness_ms <= self._watermark_ms
+
+    def _emit(self, found: list[tuple[Any, _Open]], out: Collector) -> None:
+        rows = [(key, s.accumulators, Span(s.start, s.end)) for key, s in found]
+        shape = self._config.aggregation.shape
+        for batch in emit_rows(self._folds, shape, rows, self._failures):
+            out.emit(batch)
+
+    def output_watermark_ms(self, watermark_ms: int) -> int:
+        """Return how far results are complete: a session within its lateness is still to come."""
+        return watermark_ms - self._config.allowed_lateness_ms

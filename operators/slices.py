@@ -1,0 +1,354 @@
+"""Where aggregates of slices are kept: in the data plane's window table, or as Python objects.
+
+A slice is the part of event time that windows are made of. An aggregate over all time is one
+slice.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, Protocol
+
+import polars as pl
+
+from riverrun.engine.batch import KEY, TIME, Batch, key_series, keys_to_list
+from riverrun.engine.keys import key_from_state, key_to_state
+
+from .aggregates import NUMBERS_ONLY, AnyAggregate, is_built_in
+from .expressions import Expressions, isolate
+from .results import ResultShape, Span
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Mapping, Sequence
+
+    from riverrun.engine.operator import Failures, OperatorContext
+    from riverrun.engine.plane import AggregateKind, WindowTable
+    from riverrun.engine.task_state import KeyedTable
+
+    from .accumulators import Folds, Reduction
+
+ALL_TIME = Span(0, 1)
+"""The one slice of an aggregate without windows."""
+
+_RESULT_ROWS_MAX = 100_000
+
+
+class SliceStore(Protocol):
+    """Aggregates by slice and key."""
+
+    def update(self, batch: Batch, slicer: Callable[[pl.Series], pl.Series]) -> list[Batch]:
+        """Add records, and return those that could be added; the others are told as failures.
+
+        Args:
+            batch: Records with keys.
+            slicer: Gives the start of the slice of each event time.
+        """
+        ...
+
+    def results(self, span: Span, keys: pl.Series | None = None) -> Iterator[Batch]:
+        """Yield results over the slices that begin in a window, of all keys or of some."""
+        ...
+
+    def running_results(self, times: pl.DataFrame) -> Iterator[Batch]:
+        """Yield results of the slice of all time, for keys with an event time for each."""
+        ...
+
+    def remove_below(self, start: int) -> None:
+        """Drop all slices before ``start``."""
+        ...
+
+    def first_slice(self) -> int | None:
+        """Return the start of the earliest slice, None if there is none."""
+        ...
+
+
+class AggregateInputs:
+    """The columns that aggregates read, computed from a batch.
+
+    Args:
+        aggregates: Aggregate by name.
+    """
+
+    def __init__(self, aggregates: Mapping[str, AnyAggregate]) -> None:
+        self._kinds: dict[str, AggregateKind] = {}
+        expressions: list[pl.Expr] = []
+        for name, aggregate in aggregates.items():
+            if is_built_in(aggregate) and aggregate.expression is not None:  # pyright: ignore
+                expressions.append(aggregate.expression.alias(name))  # pyright: ignore
+                self._kinds[name] = aggregate.kind  # pyright: ignore
+        self._expressions = Expressions(expressions) if expressions else None
+
+    def evaluate(self, batch: Batch) -> pl.DataFrame:
+        """Return one column per aggregate that reads one, in the form that tables take.
+
+        Raises:
+            Exception: If an expression does, or a value is not a number where one is needed.
+        """
+        if self._expressions is None:
+            return pl.DataFrame()
+        frame = self._expressions.evaluate(batch)
+        return frame.with_columns(
+            [
+                _numbers(frame.get_column(name), kind)
+                for name, kind in self._kinds.items()
+                if kind in NUMBERS_ONLY
+            ]
+        )
+
+
+def _numbers(column: pl.Series, kind: AggregateKind) -> pl.Series:
+    dtype = column.dtype
+    if not (dtype.is_numeric() or dtype in (pl.Boolean, pl.Null)):
+        raise TypeError(f"{kind} of {column.name!r} needs numbers, the column is {dtype}")
+    if kind == "mean" or dtype.is_float() or dtype.is_decimal():
+        return column.cast(pl.Float64)
+    return column.cast(pl.Int64)
+
+
+class PlaneSlices:
+    """Slices in the data plane's table; all aggregates are built in.
+
+    Args:
+        table: The table.
+        inputs: What it is fed with.
+        shape: What results look like.
+        failures: The policy of the step.
+    """
+
+    def __init__(
+        self, table: WindowTable, inputs: AggregateInputs, shape: ResultShape, failures: Failures
+    ) -> None:
+        self._table = table
+        self._inputs = inputs
+        self._shape = shape
+        self._failures = failures
+
+    def update(self, batch: Batch, slicer: Callable[[pl.Series], pl.Series]) -> list[Batch]:
+        """Add records, and return those that could be added."""
+
+        def add(part: Batch) -> None:
+            columns = self._inputs.evaluate(part)
+            frame = keys_and_times(part)
+            if columns.width:
+                frame = frame.hstack(columns)
+            self._table.update(frame, slicer(frame.get_column(TIME)))
+
+        # The table takes all records of a part or none, so trying again is safe.
+        return [part for part, _ in isolate(batch, add, self._failures)]
+
+    def results(self, span: Span, keys: pl.Series | None = None) -> Iterator[Batch]:
+        """Yield results over the slices that begin in a window."""
+        for frame in self._table.read(span.start_ms, span.end_ms, keys):
+            yield self._shape.of_frame(frame, span)
+
+    def running_results(self, times: pl.DataFrame) -> Iterator[Batch]:
+        """Yield results of the slice of all time."""
+        time_by_key = dict(zip(keys_to_list(times[KEY]), times[TIME].to_list(), strict=True))
+        for frame in self._table.read(*ALL_TIME, times.get_column(KEY)):
+            # A dict, since Polars does not join on composite keys.
+            found = [time_by_key[key] for key in keys_to_list(frame.get_column(KEY))]
+            yield self._shape.of_running_frame(frame, pl.Series(TIME, found, dtype=pl.Int64))
+
+    def remove_below(self, start: int) -> None:
+        """Drop all slices before ``start``."""
+        self._table.remove_below(start)
+
+    def first_slice(self) -> int | None:
+        """Return the start of the earliest slice."""
+        return self._table.first_slice()
+
+
+def keys_and_times(batch: Batch) -> pl.DataFrame:
+    """Return the columns ``KEY`` and ``TIME`` of a batch, whatever its values are."""
+    if batch.is_columnar:
+        return batch.frame().select(KEY, TIME)
+    return pl.DataFrame([key_series(batch.keys()), pl.Series(TIME, batch.times(), dtype=pl.Int64)])
+
+
+class ObjectSlices:
+    """Slices as accumulators in Python, for a user's own aggregates and ``reduce``.
+
+    Args:
+        folds: How records are folded.
+        inputs: The columns that built-in aggregates among them read.
+        shape: What results look like.
+        context: Where tables are opened, below the name of the step.
+    """
+
+    def __init__(
+        self,
+        folds: Folds | Reduction,
+        inputs: AggregateInputs,
+        shape: ResultShape,
+        context: OperatorContext,
+    ) -> None:
+        self._folds = folds
+        self._inputs = inputs
+        self._shape = shape
+        self._failures = context.failures
+        self._rows: KeyedTable = context.state.keyed_table(f"{context.step}/slices")
+        # One row per slice, so that the earliest is found without a look at all keys.
+        self._starts: KeyedTable = context.state.keyed_table(f"{context.step}/slice-starts")
+
+    def update(self, batch: Batch, slicer: Callable[[pl.Series], pl.Series]) -> list[Batch]:
+        """Add records, and return those that could be added."""
+        added: list[Batch] = []
+        for part, columns in isolate(batch, self._inputs.evaluate, self._failures):
+            failed = self._add(part, columns, slicer)
+            if failed:
+                part = part.take([i for i in range(len(part)) if i not in failed])
+            if len(part):
+                added.append(part)
+        return added
+
+    def _add(
+        self, batch: Batch, columns: pl.DataFrame, slicer: Callable[[pl.Series], pl.Series]
+    ) -> set[int]:
+        times = batch.times()
+        starts = slicer(pl.Series(TIME, times, dtype=pl.Int64)).to_list()
+        rows = batch.rows() if self._folds.needs_rows or not columns.width else None
+        inputs = self._folds.inputs(rows, columns)
+        groups: dict[bytes, list[int]] = {}
+        for index, (start, key) in enumerate(zip(starts, batch.keys(), strict=True)):
+            groups.setdefault(_row_key(start, key), []).append(index)
+        self._rows.prefetch(list(groups))
+        failed: set[int] = set()
+        for row_key, indices in groups.items():
+            accumulators = self._fold(row_key, indices, inputs, times, batch, failed)
+            if accumulators is not None:
+                self._rows.put(row_key, self._folds.encode(accumulators))
+        for start in {_int_key(start) for start in starts}:
+            if self._starts.get(start) is None:
+                self._starts.put(start, b"")
+        return failed
+
+    def _fold(
+        self,
+        row_key: bytes,
+        indices: list[int],
+        inputs: Sequence[Any],
+        times: list[int],
+        batch: Batch,
+        failed: set[int],
+    ) -> list[Any] | None:
+        """Return the accumulators of a slice and key with some records more, None for none."""
+        done: list[int] = []
+        accumulators = self._load(row_key)
+        for index in indices:
+            try:
+                accumulators = self._folds.add(accumulators, inputs[index], times[index])
+            except Exception as error:
+                raised = error
+            else:
+                done.append(index)
+                continue
+            self._failures.record_failed(batch, index, raised)
+            failed.add(index)
+            # What raised may have changed an accumulator before: begin again without it.
+            accumulators = self._load(row_key)
+            for good in done:
+                accumulators = self._folds.add(accumulators, inputs[good], times[good])
+        return accumulators if done else None
+
+    def _load(self, row_key: bytes) -> list[Any]:
+        stored = self._rows.get(row_key)
+        return self._folds.initial() if stored is None else self._folds.decode(stored)
+
+    def results(self, span: Span, keys: pl.Series | None = None) -> Iterator[Batch]:
+        """Yield results over the slices that begin in a window."""
+        merged = self._merged(span, None if keys is None else keys_to_list(keys))
+        found = [(key, accumulators, span) for key, accumulators in merged]
+        yield from emit_rows(self._folds, self._shape, found, self._failures)
+
+    def running_results(self, times: pl.DataFrame) -> Iterator[Batch]:
+        """Yield results of the slice of all time."""
+        time_by_key = dict(zip(keys_to_list(times[KEY]), times[TIME].to_list(), strict=True))
+        merged = self._merged(ALL_TIME, list(time_by_key))
+        found = [(key, accumulators, time_by_key[key]) for key, accumulators in merged]
+        yield from emit_rows(self._folds, self._shape, found, self._failures)
+
+    def _merged(self, span: Span, keys: list[Any] | None) -> list[tuple[Any, list[Any]]]:
+        """Return accumulators by key, merged over slices; earlier slices are on the left."""
+        merged: dict[bytes, list[Any]] = {}
+        wanted = None if keys is None else [key_to_state(key) for key in keys]
+        for start in self._slice_starts(span):
+            if wanted is None:
+                rows = self._rows.scan(_int_key(start), _int_key(start + 1))
+            else:
+                row_keys = [_int_key(start) + key for key in wanted]
+                self._rows.prefetch(row_keys)
+                rows = ((key, self._rows.get(key)) for key in row_keys)
+            for row_key, stored in rows:
+                if stored is None:
+                    continue
+                key = row_key[8:]
+                accumulators = self._folds.decode(stored)
+                before = merged.get(key)
+                merged[key] = (
+                    accumulators if before is None else self._folds.merge(before, accumulators)
+                )
+        return [(key_from_state(key), accumulators) for key, accumulators in merged.items()]
+
+    def _slice_starts(self, span: Span) -> list[int]:
+        scanned = self._starts.scan(_int_key(span.start_ms), _int_key(span.end_ms))
+        return [_key_int(key) for key, _ in scanned]
+
+    def remove_below(self, start: int) -> None:
+        """Drop all slices before ``start``."""
+        for table in (self._rows, self._starts):
+            for key, _ in list(table.scan(b"", _int_key(start))):
+                table.delete(key)
+
+    def first_slice(self) -> int | None:
+        """Return the start of the earliest slice."""
+        return next((_key_int(key) for key, _ in self._starts.scan(b"", None)), None)
+
+
+def emit_rows(
+    folds: Folds | Reduction,
+    shape: ResultShape,
+    found: Sequence[tuple[Any, list[Any], Span | int]],
+    failures: Failures,
+) -> Iterator[Batch]:
+    """Yield accumulators as batches of results.
+
+    Args:
+        folds: How accumulators become results.
+        shape: What results look like.
+        found: Key, accumulators, and the window, or the event time where there are no windows.
+        failures: The policy for results that cannot be computed.
+    """
+    for first in range(0, len(found), _RESULT_ROWS_MAX):
+        keys: list[Any] = []
+        results: list[Any] = []
+        spans: list[Span | int] = []
+        for key, accumulators, span in found[first : first + _RESULT_ROWS_MAX]:
+            try:
+                result = folds.result(accumulators)
+            except Exception as error:
+                raised = error
+            else:
+                keys.append(key)
+                results.append(result)
+                spans.append(span)
+                continue
+            # There is no record to blame; what is known of the result stands in for one.
+            time_ms = span if isinstance(span, int) else span.end_ms - 1
+            failures.record_failed(Batch.of_rows([{"key": key}], [time_ms], keys=[key]), 0, raised)
+        if keys:
+            yield shape.of_rows(keys, results, spans, named=bool(folds.names))
+
+
+_SIGN = 1 << 63
+
+
+def _int_key(value: int) -> bytes:
+    # Shifted, so that the order of bytes is the order of numbers, negative ones included.
+    return (value + _SIGN).to_bytes(8, "big")
+
+
+def _key_int(key: bytes) -> int:
+    return int.from_bytes(key[:8], "big") - _SIGN
+
+
+def _row_key(start: int, key: Any) -> bytes:
+    return _int_key(start) + key_to_state(key)

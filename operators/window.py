@@ -1,0 +1,178 @@
+"""Window: aggregates per key and window of event time, for tumbling and hopping windows.
+
+State      one accumulator per key and slice, dropped when the last window over it has closed;
+           and the first window that is still open
+Watermark  forwarded after the windows that it closes have been emitted, less the allowed lateness
+Order      results of a window come in the order of the window; late records keep theirs
+Emits      port 0: one result per key and window when the watermark passes the end of the window
+           and the allowed lateness, and with ``on_update`` one per key and window that a batch
+           changes; port 1: records whose windows have all closed
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Literal
+
+import polars as pl
+
+from riverrun.engine.batch import KEY, TIME
+from riverrun.engine.operator import OperatorLogic
+
+from .results import Span
+from .slices import keys_and_times
+
+if TYPE_CHECKING:
+    from riverrun.engine.batch import Batch
+    from riverrun.engine.operator import Collector, Failures, OperatorContext
+    from riverrun.engine.task_state import KeyedTable
+
+    from .aggregation import Aggregation
+    from .slices import SliceStore
+    from .windows import AlignedWindows
+
+Emit = Literal["final", "on_update"]
+"""``final``: one result, when a window closes. ``on_update``: also whenever a batch changes it."""
+
+LATE_PORT = 1
+
+_FIRST_OPEN = b"first-open"
+_TIME_MIN = -(1 << 62)
+_TIME_MAX = 1 << 62
+
+
+@dataclass(frozen=True, slots=True)
+class WindowAggregate:
+    """Aggregate records per key and window.
+
+    Args:
+        windows: The windows.
+        aggregation: What is computed.
+        allowed_lateness_ms: How long after its end a window stays open.
+        emit: When results are emitted.
+    """
+
+    windows: AlignedWindows
+    aggregation: Aggregation
+    allowed_lateness_ms: int = 0
+    emit: Emit = "final"
+
+    @property
+    def state_signature(self) -> str:
+        """What must not change as long as there is state."""
+        w = self.windows
+        return f"windows({w.size_ms},{w.advance_ms},{w.offset_ms}):{self.aggregation.signature()}"
+
+    def build(self, context: OperatorContext) -> OperatorLogic:
+        """Return the logic for one task."""
+        slices = self.aggregation.open_slices(context)
+        progress = context.state.keyed_table(f"{context.step}/progress")
+        return _WindowLogic(self, slices, progress, context.failures)
+
+
+class _WindowLogic(OperatorLogic):
+    def __init__(
+        self,
+        config: WindowAggregate,
+        slices: SliceStore,
+        progress: KeyedTable,
+        failures: Failures,
+    ) -> None:
+        self._windows = config.windows
+        self._lateness_ms = config.allowed_lateness_ms
+        self._on_update = config.emit == "on_update"
+        self._slices = slices
+        self._progress = progress
+        self._failures = failures
+        stored = progress.get(_FIRST_OPEN)
+        # All windows that begin before this one have been emitted. It is durable, since the
+        # slices of an emitted window stay as long as later windows over them are open.
+        self._first_open = _TIME_MIN if stored is None else int(stored)
+        # No window that begins before this one has records: spares a look at the table.
+        self._first_due = self._first_open
+
+    def on_batch(self, batch: Batch, out: Collector) -> None:
+        batch_on_time = self._split_late(batch, out)
+        if batch_on_time is None:
+            return
+        for part in self._slices.update(batch_on_time, self._windows.slice_starts):
+            earliest = _earliest(part)
+            due = max(self._windows.first_start(earliest), self._first_open)
+            self._first_due = min(self._first_due, due)
+            if self._on_update:
+                self._emit_updates(part, out)
+
+    def _split_late(self, batch: Batch, out: Collector) -> Batch | None:
+        """Return the records that belong to an open window; put out the others."""
+        # A record whose last window begins before the first open one is too late for all.
+        if self._first_open == _TIME_MIN:
+            return batch
+        if batch.is_columnar:
+            late = batch.frame().get_column(TIME) < self._first_open
+            if not late.any():
+                return batch
+            late_at = late.arg_true().to_list()
+        else:
+            times = batch.times()
+            if min(times) >= self._first_open:
+                return batch
+            late_at = [i for i, time in enumerate(times) if time < self._first_open]
+        self._failures.count_late(len(late_at))
+        out.emit(batch.take(late_at), LATE_PORT)
+        if len(late_at) == len(batch):
+            return None
+        dropped = set(late_at)
+        return batch.take([i for i in range(len(batch)) if i not in dropped])
+
+    def on_watermark(self, watermark_ms: int, out: Collector) -> None:
+        windows = self._windows
+        closed_from = windows.last_start(watermark_ms - self._lateness_ms - windows.size_ms)
+        first_open = min(max(closed_from + windows.advance_ms, self._first_open), _TIME_MAX)
+        if self._first_due < first_open:
+            self._close_until(first_open, out)
+        self._first_open = first_open
+
+    def _close_until(self, first_open: int, out: Collector) -> None:
+        """Emit all windows with records that begin before ``first_open``."""
+        windows, start = self._windows, self._first_open
+        while True:
+            first_slice = self._slices.first_slice()
+            if first_slice is None:
+                self._first_due = _TIME_MAX
+                break
+            start = max(windows.first_start(first_slice), start)
+            if start >= first_open:
+                self._first_due = start
+                break
+            for results in self._slices.results(Span(start, start + windows.size_ms)):
+                out.emit(results)
+            start += windows.advance_ms
+            self._slices.remove_below(start)
+        self._progress.put(_FIRST_OPEN, str(first_open).encode())
+
+    def _emit_updates(self, batch: Batch, out: Collector) -> None:
+        frame = keys_and_times(batch)
+        slices = self._windows.slice_starts(frame.get_column(TIME))
+        keys_by_slice = {
+            start: frame.filter(slices == start).get_column(KEY)
+            for start in sorted(slices.unique().to_list())
+        }
+        keys_by_window: dict[int, list[pl.Series]] = {}
+        for slice_start, keys in keys_by_slice.items():
+            for start in self._windows.starts(slice_start):
+                if start >= self._first_open:
+                    keys_by_window.setdefault(start, []).append(keys)
+        for start in sorted(keys_by_window):
+            keys = pl.concat(keys_by_window[start]).unique(maintain_order=True)
+            for results in self._slices.results(Span(start, start + self._windows.size_ms), keys):
+                out.emit(results)
+
+    def output_watermark_ms(self, watermark_ms: int) -> int:
+        """Return how far results are complete: a window within its lateness is still to come."""
+        return watermark_ms - self._lateness_ms
+
+
+def _earliest(batch: Batch) -> int:
+    if batch.is_columnar:
+        return int(batch.frame().get_column(TIME).min())  # pyright: ignore[reportArgumentType]
+    return min(batch.times())
