@@ -153,7 +153,7 @@ class Admin:
                 )
 
     async def _create(self, specs: Sequence[TopicSpec], deadline: Deadline) -> str:
-        entries = [
+        entries: list[tuple[Any, ...]] = [
             (
                 spec.name,
                 spec.partitions,
@@ -283,7 +283,7 @@ class Admin:
         """
         deadline, backoff = Deadline(self._timeout_ms), Backoff()
         coordinator = Coordinator(self._client, kind=GROUP_KIND, key=group, lane=ADMIN_LANE)
-        topics = [(topic, numbers, {}) for topic, numbers in by_topic(partitions)]
+        topics: list[Any] = [(topic, numbers, {}) for topic, numbers in by_topic(partitions)]
         request = Exact(OffsetFetchRequest_v7(group, topics, True, {}))
         while True:
             try:

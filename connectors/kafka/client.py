@@ -9,12 +9,16 @@ A broker works on one request of a connection at a time, so whatever may wait (a
 join, a replicated write) has a *lane*: a connection of its own per broker.
 """
 
+# aiokafka's connection module has no types.
+# pyright: reportUnknownMemberType=false, reportUnknownVariableType=false
+# pyright: reportUnknownArgumentType=false
+
 from __future__ import annotations
 
 import asyncio
 import logging
 import random
-from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple, cast
+from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple
 
 import aiokafka.errors as kafka_errors
 from aiokafka.conn import AIOKafkaConnection, collect_hosts, create_conn
@@ -176,9 +180,9 @@ class KafkaClient:
     async def close(self) -> None:
         """Close all connections. Never raises."""
         self._closed = True
-        closing = [connection.close() for connection in self._connections.values()]
+        closing = [_hang_up(connection) for connection in self._connections.values()]
         self._connections.clear()
-        waiting = [cast("asyncio.Future[None]", future) for future in closing if future is not None]
+        waiting = [future for future in closing if future is not None]
         if waiting:
             await asyncio.wait(waiting, timeout=1.0)
 
@@ -202,13 +206,14 @@ class KafkaClient:
             raise NotAnsweredError(str(error), sent=False) from error
         except (kafka_errors.IncompatibleBrokerVersion, NotImplementedError) as error:
             raise LogUnavailableError(f"broker {where}: {error}") from error
+        ours = asyncio.timeout(deadline.left_ms() / 1000)
         try:
-            async with asyncio.timeout(deadline.left_ms() / 1000) as ours:
+            async with ours:
                 return await answer
         except TimeoutError as error:
             if not ours.expired():
                 # The connection's own limit: it hangs, and so would whoever comes next.
-                connection.close()
+                _hang_up(connection)
             raise NotAnsweredError(f"broker {where} did not answer in time", sent=True) from error
         except (kafka_errors.KafkaError, OSError) as error:
             raise NotAnsweredError(f"broker {where}: {error}", sent=True) from error
@@ -236,7 +241,7 @@ class KafkaClient:
                     **self._security.connection_arguments(),
                 )
                 if self._closed:
-                    connection.close()
+                    _hang_up(connection)
                     raise NotAnsweredError("the client is closed", sent=False)
                 self._connections[key] = connection
                 return connection
@@ -259,7 +264,7 @@ class KafkaClient:
     async def drop_lane(self, lane: str) -> None:
         """Close the connections of a lane that nobody else uses."""
         for key in [key for key in self._connections if key[1] == lane]:
-            self._connections.pop(key).close()
+            _hang_up(self._connections.pop(key))
         for key in [key for key in self._locks if key[1] == lane]:
             if not self._locks[key].locked():
                 del self._locks[key]
@@ -302,7 +307,7 @@ class KafkaClient:
         Raises:
             NotAnsweredError: None did.
         """
-        connected = [n for (n, lane), c in self._connections.items() if c.connected() and n >= 0]
+        connected = [n for (n, _), c in self._connections.items() if c.connected() and n >= 0]
         known = [node for node in self._brokers if node not in connected]
         self._chance.shuffle(connected)
         self._chance.shuffle(known)
@@ -340,6 +345,12 @@ class KafkaClient:
             if deadline.passed():
                 raise NotAnsweredError(f"no coordinator for {key!r}: {reason}", sent=False)
             await backoff.pause(deadline)
+
+
+def _hang_up(connection: Any) -> asyncio.Future[None] | None:
+    """Close a connection; whoever waits for an answer on it gets an error at once."""
+    closing: asyncio.Future[None] | None = connection.close()
+    return closing
 
 
 class Coordinator:

@@ -13,11 +13,10 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, cast
 
 from aiokafka.protocol.group import (
     JoinGroupRequest,
-    JoinGroupResponse_v5,
     MemberAssignment,
     ProtocolMetadata,
     SyncGroupRequest,
@@ -202,7 +201,7 @@ class KafkaGroupMember:
         self._generation = joined.generation_id
         self._publish(Assignment(joined.generation_id, _read_assignment(answer.member_assignment)))
 
-    async def _send_join(self, deadline: Deadline) -> JoinGroupResponse_v5:
+    async def _send_join(self, deadline: Deadline) -> Any:
         metadata = ProtocolMetadata(0, self._topics, self._info()).encode()
         backoff = Backoff()
         while True:
@@ -215,10 +214,10 @@ class KafkaGroupMember:
                 PROTOCOL_TYPE,
                 [(PROTOCOL_NAME, metadata)],
             )
-            answer: JoinGroupResponse_v5 = await self._coordinator.send(request, deadline)
-            code = answer.error_code  # type: ignore[attr-defined]
+            answer = await self._coordinator.send(request, deadline)
+            code = answer.error_code
             if code == Code.MEMBER_ID_REQUIRED:
-                self._member_id = answer.member_id  # type: ignore[attr-defined]
+                self._member_id = answer.member_id
                 continue
             if code in COORDINATOR_PASSING and not deadline.passed():
                 if code in STALE_COORDINATOR:
@@ -226,14 +225,14 @@ class KafkaGroupMember:
                 await backoff.pause(deadline)
                 continue
             self._check(code)
-            self._member_id = answer.member_id  # type: ignore[attr-defined]
+            self._member_id = answer.member_id
             return answer
 
     def _share_out(
         self, members: Sequence[tuple[str, str | None, bytes]]
     ) -> list[tuple[str, bytes]]:
         infos = {
-            member_id: bytes(ProtocolMetadata.decode(metadata).user_data or b"")
+            member_id: bytes(cast(Any, ProtocolMetadata.decode(metadata)).user_data or b"")
             for member_id, _, metadata in members
         }
         shares = self._assignor(infos)
@@ -355,7 +354,7 @@ def _encode_assignment(partitions: Sequence[TopicPartition]) -> bytes:
 def _read_assignment(encoded: bytes) -> frozenset[TopicPartition]:
     if not encoded:
         return frozenset()
-    assignment = MemberAssignment.decode(encoded)
+    assignment = cast(Any, MemberAssignment.decode(encoded))
     return frozenset(
         TopicPartition(topic, partition)
         for topic, partitions in assignment.assignment

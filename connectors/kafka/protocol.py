@@ -4,6 +4,10 @@ aiokafka's request classes choose a version by themselves. Where the version mat
 sessions, ``require_stable``, instance ids), ``Exact`` sends one version or refuses.
 """
 
+# aiokafka declares API_KEY and API_VERSION of a response as properties and overrides them by plain
+# numbers, everywhere; so do we.
+# pyright: reportIncompatibleMethodOverride=false, reportAssignmentType=false
+
 from __future__ import annotations
 
 from enum import IntEnum
