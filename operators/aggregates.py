@@ -13,6 +13,8 @@ import polars as pl
 from riverrun.engine.errors import TopologyError
 
 if TYPE_CHECKING:
+    from typing_extensions import TypeIs
+
     from riverrun.engine.plane import AggregateKind
 
 T = TypeVar("T")
@@ -164,7 +166,7 @@ AnyAggregate = BuiltIn | Aggregate[Any, Any, Any]
 NUMBERS_ONLY = ("sum", "mean")
 
 
-def is_built_in(aggregate: AnyAggregate) -> bool:
+def is_built_in(aggregate: AnyAggregate) -> TypeIs[BuiltIn]:
     """Return whether the data plane knows an aggregate."""
     return not isinstance(aggregate, Aggregate)
 

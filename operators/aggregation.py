@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, get_args
 
 import polars as pl
 
@@ -11,7 +11,7 @@ from riverrun.engine.errors import TopologyError
 from riverrun.engine.schema import Schema
 
 from .accumulators import Folds, Reduction
-from .aggregates import NUMBERS_ONLY, Aggregate, AnyAggregate, is_built_in, result_type
+from .aggregates import NUMBERS_ONLY, Aggregate, AnyAggregate, BuiltIn, is_built_in, result_type
 from .expressions import check_expressions
 from .results import WINDOW_END, WINDOW_START, ResultShape
 from .slices import AggregateInputs, ObjectSlices, PlaneSlices, SliceStore
@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
     from riverrun.engine.operator import OperatorContext
+    from riverrun.engine.plane import AggregateKind
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,8 +51,10 @@ class Aggregation:
     def open_slices(self, context: OperatorContext) -> SliceStore:
         """Open the tables of a step: in the data plane if it knows all aggregates."""
         inputs = AggregateInputs(self.aggregates)
-        if self.reduce is None and all(is_built_in(a) for a in self.aggregates.values()):
-            kinds = {name: a.kind for name, a in self.aggregates.items()}  # pyright: ignore
+        kinds: dict[str, AggregateKind] = {
+            name: a.kind for name, a in self.aggregates.items() if is_built_in(a)
+        }
+        if self.reduce is None and len(kinds) == len(self.aggregates):
             name = f"{context.step}/table"
             prefix = context.state.open_prefix(name)
             table = context.plane.window_table(kinds, prefix, context.state.reader)
@@ -96,7 +99,7 @@ def check_aggregates(
                 f"step {step!r}: results have a column {name!r} of their own; call the aggregate "
                 "something else"
             )
-        if not isinstance(aggregate, AnyAggregate):
+        if not isinstance(aggregate, (*get_args(BuiltIn), Aggregate)):
             raise TopologyError(
                 f"step {step!r}: {name}={aggregate!r} is not an aggregate; use an instance of "
                 "Sum, Count, Min, Max, Mean, First, Last or of a subclass of Aggregate"

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Iterable, Iterator, Sequence
-from typing import TYPE_CHECKING, Any, TypeVar, get_args, get_origin, get_type_hints
+from typing import TYPE_CHECKING, Any, TypeVar, cast, get_args, get_origin, get_type_hints
 
 from riverrun.engine.errors import TopologyError
 from riverrun.engine.schema import Schema
@@ -41,7 +41,7 @@ def check_callable(function: Any, step: str, takes: str) -> None:
 
 def is_async(function: Any) -> bool:
     """Return whether calling ``function`` gives something to await."""
-    call = getattr(type(function), "__call__", None)  # noqa: B004 - the method is inspected
+    call: Any = getattr(cast("type[Any]", type(function)), "__call__", None)  # noqa: B004
     return (
         inspect.iscoroutinefunction(function)
         or inspect.isasyncgenfunction(function)

@@ -161,6 +161,11 @@ def check_predicate(schema: Schema | None, predicate: pl.Expr, step: str) -> Non
         )
 
 
+def is_one_of(dtype: pl.DataType, *kinds: type[pl.DataType]) -> bool:
+    """Return whether a column type is of one of some kinds."""
+    return any(dtype == kind for kind in kinds)
+
+
 def plain_column(expression: pl.Expr) -> str | None:
     """Return the name of the column if an expression is nothing but that column."""
     roots = expression.meta.root_names()

@@ -9,7 +9,7 @@ Emits      one record per record, except those without a usable key, which are f
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 import polars as pl
 
@@ -17,7 +17,7 @@ from riverrun.engine.batch import KEY, Batch
 from riverrun.engine.operator import OperatorLogic
 
 from .callables import call_each
-from .expressions import Expressions, isolate
+from .expressions import Expressions, is_one_of, isolate
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -38,9 +38,10 @@ class KeyBy:
 
     def build(self, context: OperatorContext) -> OperatorLogic:
         """Return the logic for one task."""
-        if callable(self.key) and not isinstance(self.key, (tuple, pl.Expr)):
-            return _KeyByFunctionLogic(self.key, context.failures)
-        return _KeyByColumnsLogic(self.key, context.failures)
+        key = self.key
+        if callable(key):
+            return _KeyByFunctionLogic(key, context.failures)
+        return _KeyByColumnsLogic(key, context.failures)
 
 
 class _KeyByColumnsLogic(OperatorLogic):
@@ -68,13 +69,15 @@ class _KeyByColumnsLogic(OperatorLogic):
 
     def _key_of_row(self, row: Any) -> Any:
         assert self._fields is not None
+        parts: list[Any]
         if isinstance(row, dict):
-            parts = [row.get(name) for name in self._fields]
+            fields = cast("dict[str, Any]", row)
+            parts = [fields.get(name) for name in self._fields]
         else:
             parts = [getattr(row, name) for name in self._fields]
         if None in parts:
             raise ValueError(f"the record has no key: {self._what} is null")
-        key = parts[0] if len(parts) == 1 else tuple(parts)
+        key: Any = parts[0] if len(parts) == 1 else tuple(parts)
         if not is_key(key):
             raise TypeError(
                 f"a key of {self._what} = {key!r} cannot be used; keys are text, integers, "
@@ -109,7 +112,7 @@ class _KeyByColumnsLogic(OperatorLogic):
 
 def _key_column(column: pl.Series) -> pl.Series:
     dtype = column.dtype
-    if dtype in (pl.String, pl.Int64, pl.Boolean, pl.Binary, pl.Null):
+    if is_one_of(dtype, pl.String, pl.Int64, pl.Boolean, pl.Binary, pl.Null):
         return column
     if dtype.is_integer():
         return column.cast(pl.Int64)
@@ -153,5 +156,6 @@ def is_key(value: Any) -> bool:
     """Return whether a value has stable bytes as a key."""
     if isinstance(value, tuple):
         # Bytes have no place in the JSON array that a composite key is written as.
-        return bool(value) and all(isinstance(part, (str, int)) for part in value)
+        parts = cast("tuple[Any, ...]", value)
+        return bool(parts) and all(isinstance(part, (str, int)) for part in parts)
     return isinstance(value, (str, int, bytes))

@@ -9,7 +9,7 @@ Emits      ``map`` one record per record, ``flat_map`` any number; each keeps ev
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 from riverrun.engine.operator import OperatorLogic
 
@@ -125,10 +125,11 @@ class _FlatMapLogic(OperatorLogic):
     def _values(self, value: Any) -> list[Any]:
         # A generator runs here, inside the call, so that what it raises is told per record, and
         # the values it gave before that are dropped with it.
-        values = self._function(value)
+        values: Any = self._function(value)
         if isinstance(values, (str, bytes, dict)):
+            kind = type(cast("object", values)).__name__
             raise TypeError(
-                f"flat_map wants a list of values, the function returned {type(values).__name__}; "
+                f"flat_map wants a list of values, the function returned {kind}; "
                 "return [value] for one"
             )
         return list(values)

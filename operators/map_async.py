@@ -121,8 +121,9 @@ class _MapAsyncLogic:
         return await self._attempt(value)
 
     async def _attempt(self, value: Any) -> Any:
+        deadline = asyncio.timeout(self._config.timeout_ms / 1000)
         try:
-            async with asyncio.timeout(self._config.timeout_ms / 1000) as deadline:
+            async with deadline:
                 return await self._config.function(value)
         except TimeoutError as error:
             # The function may raise a TimeoutError of its own, which is told as it is.

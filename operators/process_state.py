@@ -144,9 +144,7 @@ class ValueState(Generic[S]):
         stored = self._rows.get(self._suffix)
         if stored is None:
             default = self._default
-            if isinstance(default, (int, float, str, bytes, tuple, type(None))):
-                return default
-            return copy.deepcopy(default)
+            return copy.deepcopy(default)  # the same object for numbers and text
         return self._format.decode(stored)
 
     def set(self, value: S) -> None:

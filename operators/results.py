@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple, cast
 
 import polars as pl
 
@@ -96,7 +96,8 @@ class ResultShape:
         if len(self.key_names) == 1:
             if isinstance(key, tuple):
                 # The same as the column form of a composite key.
-                key = {f"f{i}": part for i, part in enumerate(key)}
+                parts = cast("tuple[Any, ...]", key)
+                key = {f"f{i}": part for i, part in enumerate(parts)}
             return {self.key_names[0]: key}
         return dict(zip(self.key_names, key, strict=True))
 

@@ -14,7 +14,7 @@ from riverrun.engine.batch import KEY, TIME, Batch, key_series, keys_to_list
 from riverrun.engine.keys import key_from_state, key_to_state
 
 from .aggregates import NUMBERS_ONLY, AnyAggregate, is_built_in
-from .expressions import Expressions, isolate
+from .expressions import Expressions, is_one_of, isolate
 from .results import ResultShape, Span
 
 if TYPE_CHECKING:
@@ -72,9 +72,9 @@ class AggregateInputs:
         self._kinds: dict[str, AggregateKind] = {}
         expressions: list[pl.Expr] = []
         for name, aggregate in aggregates.items():
-            if is_built_in(aggregate) and aggregate.expression is not None:  # pyright: ignore
-                expressions.append(aggregate.expression.alias(name))  # pyright: ignore
-                self._kinds[name] = aggregate.kind  # pyright: ignore
+            if is_built_in(aggregate) and aggregate.expression is not None:
+                expressions.append(aggregate.expression.alias(name))
+                self._kinds[name] = aggregate.kind
         self._expressions = Expressions(expressions) if expressions else None
 
     def evaluate(self, batch: Batch) -> pl.DataFrame:
@@ -97,7 +97,7 @@ class AggregateInputs:
 
 def _numbers(column: pl.Series, kind: AggregateKind) -> pl.Series:
     dtype = column.dtype
-    if not (dtype.is_numeric() or dtype in (pl.Boolean, pl.Null)):
+    if not (dtype.is_numeric() or is_one_of(dtype, pl.Boolean, pl.Null)):
         raise TypeError(f"{kind} of {column.name!r} needs numbers, the column is {dtype}")
     if kind == "mean" or dtype.is_float() or dtype.is_decimal():
         return column.cast(pl.Float64)

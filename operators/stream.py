@@ -26,6 +26,7 @@ from .expressions import (
     check_expressions,
     check_field,
     check_predicate,
+    is_one_of,
     plain_column,
 )
 from .filter import Filter
@@ -460,7 +461,7 @@ class Stream(Generic[T]):
 
 
 def _check_key_type(dtype: pl.DataType | None, what: str, step: str) -> None:
-    if dtype is not None and (dtype in _KEY_TYPES or dtype.is_integer()):
+    if dtype is not None and (dtype.is_integer() or is_one_of(dtype, *_KEY_TYPES)):
         return
     kind = "a type without column form" if dtype is None else str(dtype)
     raise TopologyError(

@@ -84,12 +84,22 @@ class _WindowLogic(OperatorLogic):
         self._slices = slices
         self._progress = progress
         self._failures = failures
-        stored = progress.get(_FIRST_OPEN)
-        # All windows that begin before this one have been emitted. It is durable, since the
-        # slices of an emitted window stay as long as later windows over them are open.
-        self._first_open = _TIME_MIN if stored is None else int(stored)
+        self._first_open_known: int | None = None
         # No window that begins before this one has records: spares a look at the table.
-        self._first_due = self._first_open
+        self._first_due = _TIME_MIN
+
+    @property
+    def _first_open(self) -> int:
+        """The first window that is open: all that begin before it have been emitted.
+
+        It is durable, since the slices of an emitted window stay as long as later windows over
+        them are open.
+        """
+        if self._first_open_known is None:
+            # Read at the first use, since logic is built before the state is restored.
+            stored = self._progress.get(_FIRST_OPEN)
+            self._first_open_known = _TIME_MIN if stored is None else int(stored)
+        return self._first_open_known
 
     def on_batch(self, batch: Batch, out: Collector) -> None:
         batch_on_time = self._split_late(batch, out)
@@ -130,7 +140,7 @@ class _WindowLogic(OperatorLogic):
         first_open = min(max(closed_from + windows.advance_ms, self._first_open), _TIME_MAX)
         if self._first_due < first_open:
             self._close_until(first_open, out)
-        self._first_open = first_open
+        self._first_open_known = first_open
 
     def _close_until(self, first_open: int, out: Collector) -> None:
         """Emit all windows with records that begin before ``first_open``."""
