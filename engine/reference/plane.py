@@ -1,0 +1,48 @@
+"""The reference plane, put together."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from .json_projector import ReferenceJsonProjector
+from .record_batches import ReferenceRecordBatchCodec
+from .window_table import ReferenceWindowTable
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from riverrun.engine.plane import AggregateKind
+    from riverrun.engine.schema import Schema
+    from riverrun.state import StateReader
+
+
+class ReferencePlane:
+    """Python over well-kept libraries: always there, and the specification of the kernel.
+
+    Example:
+        >>> ReferencePlane().name
+        'reference'
+    """
+
+    def __init__(self) -> None:
+        self._record_batches = ReferenceRecordBatchCodec()
+
+    @property
+    def name(self) -> str:
+        """``reference``."""
+        return "reference"
+
+    @property
+    def record_batches(self) -> ReferenceRecordBatchCodec:
+        """Decode and encode of record batches."""
+        return self._record_batches
+
+    def json_projector(self, schema: Schema) -> ReferenceJsonProjector:
+        """Return a projector for one schema."""
+        return ReferenceJsonProjector(schema)
+
+    def window_table(
+        self, aggregates: Mapping[str, AggregateKind], prefix: bytes, reader: StateReader
+    ) -> ReferenceWindowTable:
+        """Return a table for the named aggregates, keeping its rows below ``prefix``."""
+        return ReferenceWindowTable(aggregates, prefix, reader)

@@ -1,0 +1,119 @@
+"""Rows of a window table as bytes.
+
+A row is: version (1 byte), length of the tags (2 bytes, big endian), tags of the aggregates'
+types (text, separated by commas), the fixed fields of all aggregates in order (little endian,
+packed), and, if any aggregate holds Python objects, those as one MessagePack array.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, cast
+
+import msgspec
+import numpy as np
+
+from .accumulators import empty_array
+from .column_types import from_stored
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from .accumulators import Accumulator, Array, Part
+
+_VERSION = 1
+_HEADER_BYTES = 3
+
+
+def encode_rows(
+    accumulators: Sequence[Accumulator], tags: Sequence[str], parts: Sequence[Part]
+) -> list[bytes]:
+    """Return the rows that parts are, one part per aggregate, all of one length."""
+    text = ",".join(tags).encode()
+    header = bytes([_VERSION]) + len(text).to_bytes(2, "big") + text
+    layout, object_fields = _layout(accumulators, tags)
+    count = len(parts[0][0]) if parts else 0
+    fixed = np.empty(count, dtype=layout)
+    tails: list[list[Any]] = []
+    for index, (accumulator, tag, part) in enumerate(zip(accumulators, tags, parts, strict=True)):
+        for at, (field, array) in enumerate(zip(accumulator.fields(tag), part, strict=True)):
+            if field is object:
+                tails.append(array.tolist())
+            else:
+                fixed[f"{index}.{at}"] = array
+    width = layout.itemsize
+    packed = fixed.tobytes()
+    if not object_fields:
+        return [header + packed[at : at + width] for at in range(0, count * width, width)]
+    encode = msgspec.msgpack.Encoder().encode
+    return [
+        header + packed[at * width : (at + 1) * width] + encode(values)
+        for at, values in enumerate(zip(*tails, strict=True))
+    ]
+
+
+def decode_rows(
+    accumulators: Sequence[Accumulator], rows: Sequence[bytes]
+) -> tuple[list[str], list[Part]]:
+    """Return the tags and parts of rows that all have the header of the first.
+
+    Raises:
+        ValueError: They are not rows of these aggregates.
+    """
+    header = row_header(rows[0])
+    tags = header[_HEADER_BYTES:].decode().split(",") if len(header) > _HEADER_BYTES else []
+    if len(tags) != len(accumulators):
+        raise ValueError(
+            f"a stored row has {len(tags)} aggregates, the window has {len(accumulators)}: "
+            "the step changed; give it another name, or start from other state"
+        )
+    layout, object_fields = _layout(accumulators, tags)
+    start, end = len(header), len(header) + layout.itemsize
+    fixed = np.frombuffer(b"".join([row[start:end] for row in rows]), dtype=layout)
+    tails: list[tuple[Any, ...]] = []
+    if object_fields:
+        decode = msgspec.msgpack.Decoder(tuple[Any, ...]).decode
+        tails = list(zip(*[decode(row[end:]) for row in rows], strict=True))
+    parts: list[Part] = []
+    for index, (accumulator, tag) in enumerate(zip(accumulators, tags, strict=True)):
+        arrays: list[Array] = []
+        for at, field in enumerate(accumulator.fields(tag)):
+            if field is object:
+                arrays.append(from_stored(tails[object_fields.index((index, at))], tag))
+            else:
+                arrays.append(fixed[f"{index}.{at}"].astype(field))
+        parts.append(tuple(arrays))
+    return tags, parts
+
+
+def row_header(row: bytes) -> bytes:
+    """Return the header of a row: equal headers, equal layout.
+
+    Raises:
+        ValueError: It is no row of this version.
+    """
+    if len(row) < _HEADER_BYTES or row[0] != _VERSION:
+        raise ValueError("a stored row of a window table has an unknown format")
+    return row[: _HEADER_BYTES + int.from_bytes(row[1:_HEADER_BYTES], "big")]
+
+
+def empty_parts(accumulators: Sequence[Accumulator], tags: Sequence[str], size: int) -> list[Part]:
+    """Return parts of accumulators of no records."""
+    return [
+        tuple(empty_array(size, field) for field in accumulator.fields(tag))
+        for accumulator, tag in zip(accumulators, tags, strict=True)
+    ]
+
+
+def _layout(
+    accumulators: Sequence[Accumulator], tags: Sequence[str]
+) -> tuple[np.dtype[Any], list[tuple[int, int]]]:
+    """Return the type of the fixed fields, and where the fields are that hold objects."""
+    fixed: list[tuple[str, Any]] = []
+    object_fields: list[tuple[int, int]] = []
+    for index, (accumulator, tag) in enumerate(zip(accumulators, tags, strict=True)):
+        for at, field in enumerate(accumulator.fields(tag)):
+            if field is object:
+                object_fields.append((index, at))
+            else:
+                fixed.append((f"{index}.{at}", np.dtype(field).newbyteorder("<")))
+    return np.dtype(cast("Any", fixed)), object_fields

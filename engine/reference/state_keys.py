@@ -1,0 +1,51 @@
+"""Columns of keys to and from the bytes that state is kept under."""
+
+from __future__ import annotations
+
+import struct
+
+import polars as pl
+
+from riverrun.engine.batch import key_series, keys_to_list
+from riverrun.engine.keys import key_from_state, key_to_state
+
+_SLICE = struct.Struct(">Q")
+_SIGN = 1 << 63
+
+
+def slice_to_state(start: int) -> bytes:
+    """Return a slice start as 8 bytes that sort like the number.
+
+    Example:
+        >>> slice_to_state(-1) < slice_to_state(0) < slice_to_state(256)
+        True
+    """
+    return _SLICE.pack(start + _SIGN)
+
+
+def slice_start_of(state_key: bytes) -> int:
+    """Return the slice start that a state key begins with."""
+    return _SLICE.unpack_from(state_key)[0] - _SIGN
+
+
+def state_keys_of(keys: pl.Series) -> list[bytes]:
+    """Return each key as ``key_to_state`` does, text and numbers in bulk.
+
+    Raises:
+        TypeError: A key is null, or of a type that has no stable bytes.
+    """
+    tag = "s" if keys.dtype == pl.String else "j" if keys.dtype == pl.Int64 else None
+    if tag is None or keys.null_count():
+        return [key_to_state(key) for key in keys_to_list(keys)]
+    name = pl.col(keys.name)
+    text = pl.concat_str([pl.lit(tag), name.cast(pl.String)]).cast(pl.Binary)
+    return keys.to_frame().select(text).to_series().to_list()
+
+
+def state_keys_to_series(name: str, state_keys: list[bytes]) -> pl.Series:
+    """Return the keys that ``state_keys_of`` was given."""
+    tags = {key[:1] for key in state_keys}
+    if tags == {b"s"}:
+        stored = pl.Series(name, state_keys, dtype=pl.Binary)
+        return stored.cast(pl.String).str.slice(1)
+    return key_series([key_from_state(key) for key in state_keys]).alias(name)
