@@ -51,7 +51,7 @@ orders = topology.source(
 
 revenue = (
     orders.filter(pl.col("amount") > 0)  # a Polars expression: runs on whole columns
-    .map(lambda order: order.discounted())  # a Python function: runs per record
+    .map(Order.discounted)  # a Python function: runs per record
     .key_by("user")
     .window(rr.Tumbling("1m"), allowed_lateness="10s")
     .aggregate(total=rr.Sum("amount"), orders=rr.Count())
