@@ -78,6 +78,8 @@ class Matcher:
             results, kept = call_each(
                 lambda value: bool(function(value)), batch.rows(), batch, failures
             )
+            if not results:
+                return []
             if kept is not None:
                 batch = batch.take(kept)
             return [(batch, [i for i, keeps in enumerate(results) if keeps])]
