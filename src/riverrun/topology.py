@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from riverrun import operators
 from riverrun.connectors.codecs import Json
 
 if TYPE_CHECKING:
     from riverrun.engine.codec import Codec
+
+
+_JSON: Json[Any] = Json()
 
 
 class Topology(operators.Topology):
@@ -29,4 +32,4 @@ class Topology(operators.Topology):
     """
 
     def __init__(self, name: str, *, default_codec: Codec | None = None) -> None:
-        super().__init__(name, default_codec=default_codec or Json())
+        super().__init__(name, default_codec=default_codec or _JSON)

@@ -1,0 +1,258 @@
+"""One worker process, from options to its end: what ``run`` and ``worker`` have in common."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import os
+import re
+import signal
+import sys
+import threading
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from riverrun.engine.clock import SystemClock
+from riverrun.engine.failpoints import failpoints_from
+from riverrun.engine.graph import SourceNode
+from riverrun.engine.http import HttpServer, worker_routes
+from riverrun.engine.log import FOREVER_MS, TopicSpec
+from riverrun.engine.metrics import Metrics
+from riverrun.engine.reference import ReferencePlane
+from riverrun.engine.setup import prepare_topics
+from riverrun.engine.worker import Worker
+from riverrun.engine.worker_state import LocalWorkerState
+from riverrun.state import StateDirectory, StateDirectoryInUseError, open_blob_store, replicated
+
+from .brokers import is_local, opened_log
+from .command import EXIT_INTERRUPTED, EXIT_OK, print_note
+from .progress import RestoreProgress
+
+if TYPE_CHECKING:
+    import argparse
+    from collections.abc import AsyncGenerator, Sequence
+
+    from riverrun.engine.config import WorkerSettings
+    from riverrun.engine.log import Log
+    from riverrun.engine.plan import Plan, ResolvedPlan
+    from riverrun.state import BlobStore
+
+    from .arguments import HttpAddress
+
+_log = logging.getLogger("riverrun.cli")
+
+DIRECTORIES_MAX = 64
+"""Workers of one job on one machine that find a state directory by themselves."""
+
+
+@dataclass(frozen=True, slots=True)
+class WorkerOptions:
+    """What one worker process needs besides its plan.
+
+    Attributes:
+        arguments: The command line, for the broker.
+        settings: How the worker runs.
+        state_dir: Its state directory; None to find a free one.
+        snapshots: URLs of snapshot storage; several are replicas.
+        http: Where to serve metrics and health; None for nowhere.
+        create_sources: Partitions to create missing source topics with; None: they must exist.
+        stop_at_stdin_end: Whether to stop when stdin ends, because the parent is gone.
+    """
+
+    arguments: argparse.Namespace
+    settings: WorkerSettings
+    state_dir: Path | None
+    snapshots: Sequence[str]
+    http: HttpAddress | None
+    create_sources: int | None = None
+    stop_at_stdin_end: bool = False
+
+
+def run_worker(plan: Plan, options: WorkerOptions) -> int:
+    """Run one worker until it is stopped; return the exit code.
+
+    Raises:
+        RiverrunError: What stopped it.
+        StateError: If the state directory or the storage cannot be used.
+    """
+    return asyncio.run(_WorkerProcess(plan, options).run())
+
+
+class _WorkerProcess:
+    def __init__(self, plan: Plan, options: WorkerOptions) -> None:
+        self._plan = plan
+        self._options = options
+        self._worker: Worker | None = None
+        self._main: asyncio.Task[Any] | None = None
+        self._stopping = False
+
+    async def run(self) -> int:
+        self._main = asyncio.current_task()
+        loop = asyncio.get_running_loop()
+        for number in (signal.SIGTERM, signal.SIGINT):
+            loop.add_signal_handler(number, self._on_signal, number)
+        if self._options.stop_at_stdin_end:
+            _watch_stdin(loop, self._stop)
+        try:
+            await self._serve()
+        except asyncio.CancelledError:
+            if not self._stopping:
+                raise
+        return EXIT_OK
+
+    def _on_signal(self, number: signal.Signals) -> None:
+        if self._stopping and number == signal.SIGINT:
+            # Asked twice: the next start repeats the open epoch, as after a crash.
+            print_note("not waiting for the last commit")
+            os._exit(EXIT_INTERRUPTED)
+        if not self._stopping:
+            print_note(f"{number.name}: committing and leaving")
+        self._stop()
+
+    def _stop(self) -> None:
+        if self._stopping:
+            return
+        self._stopping = True
+        if self._worker is not None:
+            self._worker.stop()
+        elif self._main is not None:
+            self._main.cancel()
+
+    async def _serve(self) -> None:
+        options = self._options
+        blobs = open_snapshots(options.snapshots)
+        # Before anything is touched: a mistyped failpoint is an error, not a run without it.
+        failpoint = failpoints_from(os.environ)
+        async with contextlib.AsyncExitStack() as stack:
+            log = await stack.enter_async_context(opened_log(options.arguments))
+            if options.create_sources is not None:
+                await create_missing_sources(log, self._plan, options.create_sources)
+            resolved, _ = await prepare_topics(log, self._plan)
+            directory = stack.enter_context(self._open_directory())
+            metrics = Metrics(self._plan.job, directory.instance_id)
+            plane = ReferencePlane()
+            metrics.plane.labels(**metrics.labels(plane=plane.name)).set(1)
+            worker = Worker(
+                self._plan,
+                log,
+                plane,
+                SystemClock(),
+                metrics,
+                options.settings,
+                LocalWorkerState(directory, blobs, RestoreProgress(_log.info)),
+                failpoint,
+            )
+            url = await stack.enter_async_context(served(options.http, worker, metrics))
+            self._announce(resolved, plane.name, directory.path, url)
+            if self._stopping:
+                return
+            self._worker = worker
+            await worker.run()
+
+    def _open_directory(self) -> StateDirectory:
+        if self._options.state_dir is not None:
+            return StateDirectory(self._options.state_dir)
+        return open_free_directory(
+            default_state_directory(self._options.arguments.broker, self._plan.job)
+        )
+
+    def _announce(self, resolved: ResolvedPlan, plane: str, state: Path, url: str | None) -> None:
+        """Print the one line that tells what runs."""
+        parts = [
+            f"job {self._plan.job}",
+            f"broker {self._options.arguments.broker}",
+            f"plane {plane}",
+            f"tasks {len(resolved.task_ids())}",
+            self._options.settings.task.guarantee.replace("_", " "),
+            f"state {_short(state)}",
+        ]
+        if url is not None:
+            parts.append(url)
+        print(f"riverrun: {', '.join(parts)}", flush=True)
+
+
+def _short(path: Path) -> Path:
+    with contextlib.suppress(ValueError):
+        return path.relative_to(Path.cwd())
+    return path
+
+
+def _watch_stdin(loop: asyncio.AbstractEventLoop, stop: Any) -> None:
+    def watch() -> None:
+        while os.read(sys.stdin.fileno(), 4_096):
+            pass
+        with contextlib.suppress(RuntimeError):
+            loop.call_soon_threadsafe(stop)
+
+    # A daemon: it is blocked in a read when the process ends.
+    threading.Thread(target=watch, name="parent", daemon=True).start()
+
+
+@contextlib.asynccontextmanager
+async def served(
+    address: HttpAddress | None, worker: Worker, metrics: Metrics
+) -> AsyncGenerator[str | None, None]:
+    """Serve metrics and health of a worker; yields the URL, None if not served."""
+    if address is None:
+        yield None
+        return
+    server = HttpServer(worker_routes(worker.status, metrics.render))
+    await server.start(address.host, address.port)
+    try:
+        yield server.url
+    finally:
+        await server.close()
+
+
+def open_snapshots(urls: Sequence[str]) -> BlobStore | None:
+    """Return the storage of snapshots; several URLs are replicas of each other.
+
+    Raises:
+        BlobStoreError: If a URL makes no sense.
+    """
+    return replicated([open_blob_store(url) for url in urls]) if urls else None
+
+
+async def create_missing_sources(log: Log, plan: Plan, partitions: int) -> None:
+    """Create the source topics that are missing and do not say how they are to be created."""
+    for node in plan.graph.nodes.values():
+        if not isinstance(node, SourceNode) or node.partitions is not None:
+            continue
+        if await log.describe_topic(node.topic) is None:
+            await log.create_topics([TopicSpec(node.topic, partitions, retention_ms=FOREVER_MS)])
+            print_note(f"topic {node.topic} was missing and is created, {partitions} partitions")
+
+
+def default_state_directory(broker: str, job: str) -> Path:
+    """Return where the state of a job goes that reads from ``broker``.
+
+    State belongs to a log: beside it if it is ours, otherwise in a directory named after it.
+    """
+    if is_local(broker):
+        from riverrun.connectors.local import parse_local_address
+
+        return parse_local_address(broker) / "state" / job
+    return Path(".riverrun") / re.sub(r"[^A-Za-z0-9._-]+", "-", broker) / "state" / job
+
+
+def open_free_directory(first: Path) -> StateDirectory:
+    """Open ``first``, or the first of ``first.2``, ``first.3``, ... that no worker uses.
+
+    After a restart the same one is found again, as far as the others still run.
+
+    Raises:
+        StateDirectoryInUseError: If all are in use.
+        StateError: If one cannot be used.
+    """
+    for number in range(1, DIRECTORIES_MAX):
+        path = first if number == 1 else first.with_name(f"{first.name}.{number}")
+        try:
+            return StateDirectory(path)
+        except StateDirectoryInUseError:
+            continue
+    raise StateDirectoryInUseError(
+        f"{DIRECTORIES_MAX} workers use {first} and the directories beside it; "
+        "give this one a --state-dir of its own"
+    )
