@@ -1,0 +1,1 @@
+"""Benchmarks: ``python -m benchmarks`` measures throughput, latency, start and restart on Kafka."""
