@@ -279,7 +279,10 @@ class Task:
         due = self._chain.next_processing_time_ms()
         timers = due is not None and due <= now_ms
         worked = bool(chunks) or timers or self._calls.finished.is_set()
-        if worked or self._inputs.moved(now_ms):
+        moved = self._inputs.moved(now_ms)
+        # Downstream tasks are told a watermark by a commit, also one that comes without records.
+        self._dirty = self._dirty or (moved and bool(self._chain.repartitions))
+        if worked or moved:
             self._calls.finished.clear()
             self._env.failpoint("before_process")
             outgoing = await self._blocking(self._process, chunks, timers, now_ms)
