@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 
 _VERSION = 1
 _HEADER_BYTES = 3
+_HEADER = "header"
 
 
 def encode_rows(
@@ -30,9 +31,10 @@ def encode_rows(
     """Return the rows that parts are, one part per aggregate, all of one length."""
     text = ",".join(tags).encode()
     header = bytes([_VERSION]) + len(text).to_bytes(2, "big") + text
-    layout, object_fields = _layout(accumulators, tags)
-    count = len(parts[0][0]) if parts else 0
+    layout, object_fields = _layout(accumulators, tags, len(header))
+    count = len(parts[0][0])
     fixed = np.empty(count, dtype=layout)
+    fixed[_HEADER] = np.void(header)
     tails: list[list[Any]] = []
     for index, (accumulator, tag, part) in enumerate(zip(accumulators, tags, parts, strict=True)):
         for at, (field, array) in enumerate(zip(accumulator.fields(tag), part, strict=True)):
@@ -40,14 +42,13 @@ def encode_rows(
                 tails.append(array.tolist())
             else:
                 fixed[f"{index}.{at}"] = array
-    width = layout.itemsize
-    packed = fixed.tobytes()
+    # Seen as plain bytes, numpy makes the list of them at once.
+    rows: list[bytes] = fixed.view(np.dtype((np.void, layout.itemsize))).tolist()
     if not object_fields:
-        return [header + packed[at : at + width] for at in range(0, count * width, width)]
+        return rows
     encode = msgspec.msgpack.Encoder().encode
     return [
-        header + packed[at * width : (at + 1) * width] + encode(values)
-        for at, values in enumerate(zip(*tails, strict=True))
+        row + encode(values) for row, values in zip(rows, zip(*tails, strict=True), strict=True)
     ]
 
 
@@ -66,9 +67,9 @@ def decode_rows(
             f"a stored row has {len(tags)} aggregates, the window has {len(accumulators)}: "
             "the step changed; give it another name, or start from other state"
         )
-    layout, object_fields = _layout(accumulators, tags)
-    start, end = len(header), len(header) + layout.itemsize
-    fixed = np.frombuffer(b"".join([row[start:end] for row in rows]), dtype=layout)
+    layout, object_fields = _layout(accumulators, tags, len(header))
+    end = layout.itemsize
+    fixed = np.frombuffer(b"".join([row[:end] for row in rows]), dtype=layout)
     tails: list[tuple[Any, ...]] = []
     if object_fields:
         decode = msgspec.msgpack.Decoder(tuple[Any, ...]).decode
@@ -105,10 +106,10 @@ def empty_parts(accumulators: Sequence[Accumulator], tags: Sequence[str], size: 
 
 
 def _layout(
-    accumulators: Sequence[Accumulator], tags: Sequence[str]
+    accumulators: Sequence[Accumulator], tags: Sequence[str], header_bytes: int
 ) -> tuple[np.dtype[Any], list[tuple[int, int]]]:
-    """Return the type of the fixed fields, and where the fields are that hold objects."""
-    fixed: list[tuple[str, Any]] = []
+    """Return the type of header and fixed fields, and where the fields are that hold objects."""
+    fixed: list[tuple[str, Any]] = [(_HEADER, np.dtype((np.void, header_bytes)))]
     object_fields: list[tuple[int, int]] = []
     for index, (accumulator, tag) in enumerate(zip(accumulators, tags, strict=True)):
         for at, field in enumerate(accumulator.fields(tag)):

@@ -7,6 +7,7 @@ worked on in bulk.
 from __future__ import annotations
 
 from itertools import pairwise
+from operator import add
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -114,7 +115,7 @@ class ReferenceWindowTable:
         ]
         starts = grouped.get_column(_SLICE).to_numpy()
         keys = state_keys_of(grouped.get_column(KEY))
-        fresh: list[tuple[int, bytes]] = []
+        fresh: list[tuple[int, list[bytes]]] = []
         slots = self._slots_of(starts, keys, fresh)
         try:
             merged = [
@@ -147,15 +148,17 @@ class ReferenceWindowTable:
             for accumulator, column in zip(self._accumulators, inputs, strict=True)
             for expression in accumulator.expressions(column)
         )
-        return grouped.sort(_SLICE)
+        return grouped if slice_starts.min() == slice_starts.max() else grouped.sort(_SLICE)
 
-    def _slots_of(self, starts: Array, keys: list[bytes], fresh: list[tuple[int, bytes]]) -> Array:
+    def _slots_of(
+        self, starts: Array, keys: list[bytes], fresh: list[tuple[int, list[bytes]]]
+    ) -> Array:
         """Return the place of each row, making one where there is none.
 
         Args:
             starts: Slices, in order.
             keys: State keys.
-            fresh: Receives the rows that are new.
+            fresh: Receives the rows that are new, by slice.
         """
         bounds = [0, *(np.flatnonzero(np.diff(starts)) + 1).tolist(), len(keys)]
         found: list[int | None] = []
@@ -172,7 +175,7 @@ class ReferenceWindowTable:
                     self._load(start, slice_, missing)
                     missing = [key for key in missing if key not in slice_.slots]
                 slice_.slots.update(zip(missing, self._arrays.take(start, missing), strict=True))
-                fresh.extend((start, key) for key in missing)
+                fresh.append((start, missing))
                 places = list(map(slice_.slots.get, wanted))
             found += places
         return np.array(found, dtype=np.int64)
@@ -190,12 +193,11 @@ class ReferenceWindowTable:
                 self._arrays.widen(self._widest(tags))
                 self._arrays.put(np.array(slots), parts, is_dirty=False)
 
-    def _forget(self, rows: list[tuple[int, bytes]]) -> None:
+    def _forget(self, rows: list[tuple[int, list[bytes]]]) -> None:
         """Undo that rows were made."""
-        slots = [self._slices[start].slots.pop(key) for start, key in rows]
-        self._arrays.release(slots)
-        for start in {start for start, _ in rows}:
+        for start, keys in rows:
             slice_ = self._slices[start]
+            self._arrays.release([slice_.slots.pop(key) for key in keys])
             if slice_.is_complete and not slice_.slots:
                 del self._slices[start]
 
@@ -320,7 +322,7 @@ class ReferenceWindowTable:
             rows = encode_rows(self._accumulators, self._arrays.tags, self._arrays.gather(slots))
             starts, keys = self._arrays.names(slots)
             first = {start: self._prefix + slice_to_state(start) for start in set(starts)}
-            state_keys = [first[start] + key for start, key in zip(starts, keys, strict=True)]
+            state_keys = list(map(add, map(first.__getitem__, starts), keys))
             delta.puts.update(zip(state_keys, rows, strict=True))
         if self._arrays.used > CACHED_ROWS_MAX:
             self._evict()
