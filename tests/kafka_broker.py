@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import atexit
 import os
 import shutil
 import signal
@@ -91,6 +92,7 @@ class KafkaBroker:
         self._controller_port = free_port()
         self._settings = settings or {}
         self._process: subprocess.Popen[bytes] | None = None
+        atexit.register(self.remove)
 
     @property
     def pid(self) -> int:
@@ -116,6 +118,7 @@ class KafkaBroker:
                 stdout=log,
                 stderr=subprocess.STDOUT,
                 start_new_session=True,  # Ctrl-C in pytest must not kill it before its tests end
+                preexec_fn=_unblock_signals,
             )
         self._wait_ready()
 
@@ -196,9 +199,13 @@ class KafkaBroker:
             self._process.send_signal(number)
 
     def remove(self) -> None:
-        """Kill it and delete its data."""
+        """Kill it and delete its data; harmless when repeated."""
         self.kill()
         shutil.rmtree(self.home, ignore_errors=True)
+
+
+def _unblock_signals() -> None:
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT, signal.SIGTERM})
 
 
 def _java_major() -> int:
@@ -233,6 +240,8 @@ def main() -> None:
     """Run a broker in the foreground until interrupted."""
     parser = argparse.ArgumentParser(description=main.__doc__)
     parser.add_argument("--port", type=int, default=9092)
+    # Blocked, to be waited for: unblocked, SIGTERM would end us and leave the JVM behind.
+    signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT, signal.SIGTERM})
     broker = KafkaBroker(parser.parse_args().port)
     started = time.monotonic()
     broker.start()

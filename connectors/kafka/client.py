@@ -31,7 +31,7 @@ from .protocol import REFUSED, Code, Preparable, code_name
 from .security import Security
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Coroutine, Iterable
 
     from riverrun.engine.log import TopicPartition
 
@@ -151,6 +151,7 @@ class KafkaClient:
         self._locks: dict[tuple[int, str], asyncio.Lock] = {}
         self._bootstrap_nodes: dict[int, tuple[str, int]] = {}
         self._lanes_given: dict[str, int] = {}
+        self._background: set[asyncio.Task[None]] = set()
         self._chance = random.Random()
         self._closed = False
 
@@ -177,9 +178,21 @@ class KafkaClient:
                 )
             await backoff.pause(deadline)
 
+    def spawn(self, work: Coroutine[Any, Any, None], name: str) -> asyncio.Task[None]:
+        """Run ``work`` in the background, at the longest until ``close``."""
+        task = asyncio.create_task(work, name=name)
+        self._background.add(task)
+        task.add_done_callback(self._background.discard)
+        return task
+
     async def close(self) -> None:
-        """Close all connections. Never raises."""
+        """End what runs in the background and close all connections. Never raises."""
         self._closed = True
+        background = list(self._background)
+        for task in background:
+            task.cancel()
+        if background:
+            await asyncio.wait(background, timeout=1.0)
         closing = [_hang_up(connection) for connection in self._connections.values()]
         self._connections.clear()
         waiting = [future for future in closing if future is not None]

@@ -178,7 +178,6 @@ class Fetcher:
         self._client = client
         self._cursors: list[Cursor] = []
         self._slots: dict[int, list[_Slot]] = {}
-        self._tasks: set[asyncio.Task[None]] = set()
         self._wake_up = asyncio.Event()
         self._looking = False  # for leaders
         self._loop: asyncio.Task[None] | None = None
@@ -187,7 +186,7 @@ class Fetcher:
         """Begin to fetch for ``cursors``."""
         self._cursors.extend(cursors)
         if self._loop is None:
-            self._loop = asyncio.create_task(self._dispatch_for_ever(), name="fetch")
+            self._loop = self._client.spawn(self._dispatch_for_ever(), "fetch")
         self.wake()
 
     def remove(self, cursors: Iterable[Cursor]) -> None:
@@ -199,14 +198,6 @@ class Fetcher:
     def wake(self) -> None:
         """Look anew at what the cursors want."""
         self._wake_up.set()
-
-    async def close(self) -> None:
-        """Stop. Never raises."""
-        tasks = [*self._tasks, *([] if self._loop is None else [self._loop])]
-        for task in tasks:
-            task.cancel()
-        if tasks:
-            await asyncio.wait(tasks, timeout=1.0)
 
     # --- dispatch ----------------------------------------------------------------------------
 
@@ -255,10 +246,10 @@ class Fetcher:
                 slot.busy = True
                 for cursor in layer.values():
                     cursor.fetching = True
-                self._start(self._fetch(slot, list(layer.values())))
+                self._client.spawn(self._fetch(slot, list(layer.values())), slot.lane)
         if unknown and not self._looking:
             self._looking = True
-            self._start(self._find_leaders(unknown))
+            self._client.spawn(self._find_leaders(unknown), "find leaders")
         return pause_s
 
     def _free_slot(self, node: int) -> _Slot | None:
@@ -270,11 +261,6 @@ class Fetcher:
             slots.append(_Slot(node, len(slots)))
             return slots[-1]
         return None
-
-    def _start(self, work: Any) -> None:
-        task: asyncio.Task[None] = asyncio.create_task(work)
-        self._tasks.add(task)
-        task.add_done_callback(self._tasks.discard)
 
     async def _find_leaders(self, cursors: Sequence[Cursor]) -> None:
         try:

@@ -102,7 +102,7 @@ class KafkaGroupMember:
         self._failure: RiverrunError | None = None
         self._news = asyncio.Event()
         self._left = False
-        self._task = asyncio.create_task(self._be_member(), name=f"group {group}")
+        self._task = client.spawn(self._be_member(), f"group {group}")
 
     @property
     def member_id(self) -> str:

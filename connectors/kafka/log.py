@@ -72,9 +72,7 @@ class KafkaLog:
         await self._client.start(timeout_ms)
 
     async def close(self) -> None:
-        """Release everything. Never raises."""
-        if self._fetcher is not None:
-            await self._fetcher.close()
+        """Release everything; members of groups do not leave by it. Never raises."""
         await self._client.close()
 
     async def describe_topic(self, name: str) -> TopicInfo | None:

@@ -99,7 +99,7 @@ class Sender:
         self._held: list[tuple[TopicPartition, EncodedBatch]] | None = None
         self._wake = asyncio.Event()
         self._changed = asyncio.Event()  # something was acknowledged or failed
-        self._loop = asyncio.create_task(self._send_for_ever(), name=f"send {writer_id}")
+        self._loop = client.spawn(self._send_for_ever(), f"send {writer_id}")
 
     # --- the writer's side -------------------------------------------------------------------
 
@@ -269,7 +269,7 @@ class Sender:
             chosen.append(head)
             size += len(head.payload)
         self._busy.add(node)
-        task = asyncio.create_task(self._produce(node, chosen))
+        task = self._client.spawn(self._produce(node, chosen), f"produce {self._id}")
         self._requests.add(task)
         task.add_done_callback(self._requests.discard)
 

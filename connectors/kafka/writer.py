@@ -42,7 +42,7 @@ log = logging.getLogger(__name__)
 TRANSACTION_TIMEOUT_MS = 10_000
 # Writers share connections, but a broker works on one request of a connection at a time: enough
 # lanes that writers seldom wait for each other's replication.
-LANES = 16
+LANES = 64
 CLOSE_TIMEOUT_MS = 1_000
 INVALID_TRANSACTION_TIMEOUT = 50
 
@@ -160,7 +160,11 @@ class KafkaWriter:
         """
         deadline = Deadline(timeout_ms)
         self._sender.hold()
-        await self._sender.flush(deadline)
+        try:
+            await self._sender.flush(deadline)
+        except BaseException:
+            self._sender.release()  # cancelled before anything was decided: it is all one again
+            raise
         if self._transactional and self._sender.in_transaction:
             try:
                 await self._end_transaction(deadline)

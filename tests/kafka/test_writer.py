@@ -317,3 +317,41 @@ async def test_a_writer_survives_a_broker_that_goes_and_comes(
 
     await eventually_visible(log, key, [b"a", b"b"])
     await writer.close()
+
+
+async def test_a_commit_cancelled_while_it_flushes_can_be_made_up_for(
+    proxy: KafkaProxy, log: KafkaLog
+) -> None:
+    key = TopicPartition(await new_topic(log), 0)
+    writer = await open_writer(log, unique("writer"))
+    gate = proxy.hold(PRODUCE)
+    writer.append(*key, encode([b"a"]))
+    with pytest.raises(TimeoutError):
+        await asyncio.wait_for(writer.commit(WAIT_MS), 0.3)
+    writer.append(*key, encode([b"b"]))
+    gate.set()
+
+    await writer.commit(WAIT_MS)
+
+    await eventually_visible(log, key, [b"a", b"b"])
+    await writer.close()
+
+
+async def test_closing_the_log_ends_everything(kafka: str) -> None:
+    before = asyncio.all_tasks()
+    async with started(kafka) as log:
+        key = TopicPartition(await new_topic(log), 0)
+        writer = await open_writer(log, unique("writer"))
+        writer.append(*key, encode([b"a"]))
+        reader = await log.open_reader({key: 0})
+        await reader.poll(50)
+        await log.join_group(
+            unique("group"),
+            [key.topic],
+            lambda: b"",
+            lambda infos: {},
+            instance_id=None,
+            session_timeout_ms=6_000,
+        )
+    await asyncio.sleep(0.05)
+    assert asyncio.all_tasks() == before
