@@ -25,6 +25,7 @@ class TaskSettings:
         snapshots_retained: How many snapshots are kept, at least 1.
         start: Where to begin in a source without a commit record.
         allow_fresh_start: Start from nothing although committed work exists.
+        allow_lost_records: Go on where the log no longer has what comes after the commit.
         allow_state_drop: Start although the topology no longer has tables that hold state.
         idle_after_ms: For sources that set none: see ``WatermarkPolicy.idle_after_ms``.
     """
@@ -37,6 +38,7 @@ class TaskSettings:
     snapshots_retained: int = 2
     start: Literal["earliest", "latest"] = "earliest"
     allow_fresh_start: bool = False
+    allow_lost_records: bool = False
     allow_state_drop: bool = False
     idle_after_ms: int | None = None
 

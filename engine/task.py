@@ -32,12 +32,12 @@ from .changelog import (
     encode_commit,
     encode_epoch,
 )
-from .errors import FencedError, StateMismatchError, WriteError
+from .errors import FencedError, WriteError
 from .failpoints import no_failpoints
-from .graph import SourceNode
 from .log import Chunk, TopicPartition
 from .output import Outgoing, OutputBuffer
 from .restore import Restored, TaskStores, restore
+from .start_checks import check_fits, start_positions
 from .task_inputs import RepartitionInput, SourceInput, TaskInputs
 from .task_state import TaskState
 
@@ -159,13 +159,16 @@ class Task:
         self._restored = restored
         env.failpoint("after_restore")
         await self._blocking(self._build, restored)
+        sub = env.resolved.subtopology(self.id)
         commit = restored.commit
         self._generation = commit.generation + 1 if commit else 1
         self.epoch = commit.epoch if commit else 0
         self._lineage = commit.lineage if commit else uuid.uuid4().hex
         self._snapshot_ref = commit.snapshot if commit else None
-        positions = await self._initial_positions(commit)
-        self._inputs.positions.update(positions)
+        spans = await env.log.offsets(self._inputs.partitions())
+        self._inputs.positions = start_positions(
+            spans, self._inputs.positions, sub, env.settings, first_start=commit is None
+        )
         self._reader = await env.log.open_reader(dict(self._inputs.positions))
         self._last_commit_ms = env.clock.monotonic_ms() - self.commit_interval_ms
         self._positions_moved = False
@@ -205,52 +208,14 @@ class Task:
             env.settings.idle_after_ms,
         )
         if restored.commit is not None:
-            self._check_fits(restored.commit)
+            check_fits(
+                restored.commit, sub, self._chain.signatures, self._input_partitions(), env.settings
+            )
             self._inputs.resume(restored.commit)
-
-    def _check_fits(self, commit: CommitRecord) -> None:
-        sub = self._env.resolved.subtopology(self.id)
-        now = self._input_partitions()
-        for topic, count in commit.input_partitions.items():
-            if sub.keyed and topic in now and now[topic] != count:
-                raise StateMismatchError(
-                    f"topic {topic!r} had {count} partitions and now has {now[topic]}: keys have "
-                    f"moved between the tasks of step(s) {[s.name for s in sub.steps]}, away from "
-                    "their state. Go back to the old number, or start a job of another name"
-                )
-        layout = self._chain.signatures
-        for table, was in commit.layout.items():
-            if table not in layout and not self._env.settings.allow_state_drop:
-                raise StateMismatchError(
-                    f"state {table!r} of job {commit.job!r} has no step any more. Bring the step "
-                    "back under its old name, or drop its state with --allow-state-drop"
-                )
-            if layout.get(table, was) != was:
-                raise StateMismatchError(
-                    f"state {table!r} of job {commit.job!r} was kept by {was}, and is now kept by "
-                    f"{layout[table]}: the old state does not fit. Give the step another name, to "
-                    "start it afresh, or start a job of another name"
-                )
 
     def _input_partitions(self) -> dict[str, int]:
         partitions = self._env.resolved.partitions
         return {where.topic: partitions[where.topic] for where in self._inputs.partitions()}
-
-    async def _initial_positions(self, commit: CommitRecord | None) -> dict[TopicPartition, int]:
-        wanted = [w for w in self._inputs.partitions() if w not in self._inputs.positions]
-        if not wanted:
-            return {}
-        spans = await self._env.log.offsets(wanted)
-        latest = self._env.settings.start == "latest" and commit is None
-        sources = {
-            node.topic
-            for node in self._env.resolved.subtopology(self.id).inputs
-            if isinstance(node, SourceNode)
-        }
-        return {
-            where: spans[where].end if latest and where.topic in sources else spans[where].start
-            for where in wanted
-        }
 
     # --- running -----------------------------------------------------------------------------
 
