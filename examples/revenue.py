@@ -4,7 +4,7 @@ With the embedded log, in three terminals:
 
     riverrun run examples.revenue
     python -m examples.revenue --rate 100 | riverrun produce orders
-    riverrun consume revenue-per-minute
+    riverrun consume revenue-per-minute --follow
 
 With Kafka: the same, with ``--broker kafka://host:9092`` behind each ``riverrun`` command and as
 many ``riverrun worker`` in place of ``riverrun run`` as you like; or ``docker compose up``.

@@ -4,7 +4,7 @@ In three terminals, with the embedded log:
 
     riverrun run examples.wordcount
     echo '{"text": "to be or not to be"}' | riverrun produce lines
-    riverrun consume word-counts
+    riverrun consume word-counts --follow
 """
 
 from __future__ import annotations

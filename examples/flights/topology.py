@@ -2,7 +2,7 @@
 
     riverrun run examples.flights.topology
     python -m examples.flights.data | riverrun produce flights
-    riverrun consume delays
+    riverrun consume delays --follow
 
 ``expected`` computes the same with Polars over the whole year; the tests compare every row.
 """
