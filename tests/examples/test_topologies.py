@@ -91,6 +91,7 @@ def test_generated_orders_repeat_with_a_seed_but_for_their_times() -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(300)
 def test_flights_find_what_polars_finds_to_the_last_row() -> None:
     with TopologyTestDriver(delays.topology) as driver:
         lines = (orjson.dumps(flight) for flight in flights())
