@@ -17,7 +17,6 @@ from __future__ import annotations
 import asyncio
 import logging
 import uuid
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import msgspec
@@ -33,7 +32,6 @@ from .changelog import (
     encode_epoch,
 )
 from .errors import FencedError, WriteError
-from .failpoints import no_failpoints
 from .log import Chunk, TopicPartition
 from .output import Outgoing, OutputBuffer
 from .restore import Restored, TaskStores, restore
@@ -42,16 +40,12 @@ from .task_inputs import RepartitionInput, SourceInput, TaskInputs
 from .task_state import TaskState
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable, Mapping
+    from collections.abc import Callable, Mapping
 
-    from .clock import Clock
-    from .config import TaskSettings
-    from .failpoints import Failpoint
-    from .log import Log, LogReader, LogWriter
-    from .metrics import Metrics
-    from .plan import ResolvedPlan, TaskId
-    from .plane import Plane
+    from .log import LogReader, LogWriter
+    from .plan import TaskId
     from .snapshots import SnapshotCycle
+    from .task_environment import TaskEnvironment
 
 _log = logging.getLogger(__name__)
 
@@ -63,33 +57,6 @@ OPEN_TIMEOUT_MS = 60_000
 
 TRUNCATE_INTERVAL_MS = 60_000
 """How often a task without state lets go of old commit records."""
-
-
-@dataclass(frozen=True, slots=True)
-class TaskEnvironment:
-    """What a task works with; one for all tasks of a worker, except ``stores``.
-
-    Attributes:
-        resolved: The plan with its sizes.
-        log: Where topics are.
-        plane: Implementations of the hot steps.
-        clock: Time.
-        metrics: Metrics of the worker.
-        settings: How to commit and snapshot.
-        run_blocking: Runs a function on the batch thread and awaits its result.
-        max_batch_bytes: Largest batch by topic.
-        failpoint: Called at named places; for tests.
-    """
-
-    resolved: ResolvedPlan
-    log: Log
-    plane: Plane
-    clock: Clock
-    metrics: Metrics
-    settings: TaskSettings
-    run_blocking: Callable[..., Awaitable[Any]]
-    max_batch_bytes: Mapping[str, int]
-    failpoint: Failpoint = no_failpoints
 
 
 class Task:

@@ -29,7 +29,8 @@ from .plan import Plan, TaskId, make_plan
 from .reference import ReferencePlane
 from .restore import read_range
 from .setup import prepare_topics
-from .task import Task, TaskEnvironment
+from .task import Task
+from .task_environment import TaskEnvironment
 from .task_inputs import SourceInput
 
 if TYPE_CHECKING:

@@ -28,7 +28,8 @@ from .errors import (
 )
 from .failpoints import no_failpoints
 from .setup import prepare_topics
-from .task import Task, TaskEnvironment
+from .task import Task
+from .task_environment import TaskEnvironment
 from .watchdog import Watchdog
 
 if TYPE_CHECKING:

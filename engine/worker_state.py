@@ -37,7 +37,7 @@ if TYPE_CHECKING:
     from riverrun.state import BlobStore, StateStore
 
     from .plan import TaskId
-    from .task import TaskEnvironment
+    from .task_environment import TaskEnvironment
 
 _log = logging.getLogger(__name__)
 
