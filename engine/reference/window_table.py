@@ -116,8 +116,8 @@ class ReferenceWindowTable:
         starts = grouped.get_column(_SLICE).to_numpy()
         keys = state_keys_of(grouped.get_column(KEY))
         fresh: list[tuple[int, list[bytes]]] = []
-        slots = self._slots_of(starts, keys, fresh)
         try:
+            slots = self._slots_of(starts, keys, fresh)
             merged = [
                 accumulator.merge(older, newer)
                 for accumulator, older, newer in zip(

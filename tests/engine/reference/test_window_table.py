@@ -430,3 +430,18 @@ def _compare(
     found = results(one, start, end, keys=pl.Series(keys) if some else None)
     assert found == expected
     assert list(found) == sorted(expected)
+
+
+def test_an_unreadable_row_in_the_store_leaves_the_table_as_it_was() -> None:
+    store = MemoryStore()
+    one = table(store)
+    add(one, [("a", 25, 1), ("b", 15, 1)])
+    delta = drain(one)
+    delta.puts = {key: b"?" if key.endswith(b"sa") else row for key, row in delta.puts.items()}
+    store.apply(delta, b"")
+    one = table(store)
+    with pytest.raises(ValueError, match="unknown format"):
+        add(one, [("new", 5, 1), ("b", 15, 1), ("a", 25, 1)])
+    assert one.first_slice() == 10
+    assert results(one, 0, 20)["b"]["n"] == 1
+    assert not drain(one)
