@@ -157,6 +157,10 @@ class KafkaWriter:
 
         See ``LogWriter.commit``. With nothing appended since the last commit nothing is sent. What
         is appended while this waits belongs to the next transaction.
+
+        Kafka answers when the decision is durable; readers and ``Log.offsets`` see the records some
+        milliseconds later, when the markers are written. ``FencedError`` is also what a transaction
+        gets that was open for longer than the transaction timeout: Kafka does not tell them apart.
         """
         deadline = Deadline(timeout_ms)
         self._sender.hold()
