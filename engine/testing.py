@@ -303,6 +303,10 @@ class TopologyTestDriver:
             self._read_to[where] = span.end
         return result
 
+    def metrics(self) -> bytes:
+        """Return the metrics in the Prometheus text format."""
+        return self._metrics.render()
+
     # --- faults ------------------------------------------------------------------------------
 
     def crash(self, *, lose_disk: bool = False) -> None:
