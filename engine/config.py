@@ -33,7 +33,7 @@ class TaskSettings:
     guarantee: Guarantee = "exactly_once"
     commit_interval_ms: int = 100
     commit_timeout_ms: int = 30_000
-    barrier_timeout_ms: int = 60_000
+    barrier_timeout_ms: int = 25_000
     snapshot_interval_ms: int = 60_000
     snapshots_retained: int = 2
     start: Literal["earliest", "latest"] = "earliest"

@@ -38,8 +38,9 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 # How long the log waits for a silent writer before it aborts the open transaction; till then
-# read_committed readers of its partitions are held back. Kafka Streams uses 10 s as well.
-TRANSACTION_TIMEOUT_MS = 10_000
+# read_committed readers of its partitions are held back. Longer than a barrier may take, since an
+# expired transaction fences its writer; a new owner of the task ends it at once, however long it is.
+TRANSACTION_TIMEOUT_MS = 60_000
 # Writers share connections, but a broker works on one request of a connection at a time: enough
 # lanes that writers seldom wait for each other's replication.
 LANES = 64
