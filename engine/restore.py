@@ -10,7 +10,8 @@ What is missing or contradicts is refused with a named error, never papered over
 from __future__ import annotations
 
 import logging
-from dataclasses import dataclass
+from bisect import bisect_left
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Protocol
 
 import msgspec
@@ -93,7 +94,10 @@ class Restored:
 async def read_range(
     log: Log, partition: TopicPartition, begin: int, end: int, codec: RecordBatchCodec
 ) -> AsyncIterator[RawRecords]:
-    """Yield the committed records of ``[begin, end)`` of a partition.
+    """Yield the committed records of ``[begin, end)`` of a partition, and none behind ``end``.
+
+    A chunk may reach further, if another owner commits meanwhile: what is left out is not ours to
+    see. Who reads twice, as ``restore`` does, finds the same records both times.
 
     Raises:
         LogUnavailableError: If nothing comes for ``STALL_MS``.
@@ -110,9 +114,22 @@ async def read_range(
                     f"{end} for {STALL_MS // 1000} s ({reader.trouble() or 'no answer'})"
                 )
             for chunk in chunks:
-                yield codec.decode(chunk)
+                records = codec.decode(chunk)
+                yield records if chunk.next_offset <= end else _before(end, records)
     finally:
         await reader.close()
+
+
+def _before(end: int, records: RawRecords) -> RawRecords:
+    kept = bisect_left(records.offsets, end)
+    return replace(
+        records,
+        offsets=records.offsets[:kept],
+        timestamps_ms=records.timestamps_ms[:kept],
+        keys=records.keys[:kept],
+        values=records.values[:kept],
+        headers=None if records.headers is None else records.headers[:kept],
+    )
 
 
 async def last_commit(
