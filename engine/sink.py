@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 import polars as pl
 
 from . import frames
 from .batch import KEY, Batch, keys_to_list
 from .codec import EncodeError
-from .errors import BatchTooLargeError, RecordError
+from .errors import BatchTooLargeError, RecordError, TopologyError
 from .keys import key_to_wire
 from .operator import OperatorLogic
+from .schema import Schema
 
 if TYPE_CHECKING:
     from .failures import StepFailures
@@ -23,6 +24,9 @@ if TYPE_CHECKING:
 
 FRAME_ROWS_MAX = 20_000
 """Rows in one frame: bounds the memory of a reader, and keeps a frame below the topic's limit."""
+
+_PLAIN = (dict, list, tuple, str, int, float, bool, bytes, type(None))
+"""What msgpack carries without knowing a type."""
 
 FRAME_BYTES_MAX = 700_000
 """Bytes of one frame before compression; the broker takes 1 MiB after it."""
@@ -168,8 +172,7 @@ class RepartitionLogic(OperatorLogic):
         rows: list[Any] = batch.rows()
         schema = self._node.schema
         first: Any = rows[0]
-        plain = (dict, list, tuple, str, int, float, bool, bytes, type(None))
-        if (schema is None or schema.record_type is None) and not isinstance(first, plain):
+        if (schema is None or schema.record_type is None) and not isinstance(first, _PLAIN):
             raise RecordError(
                 f"step {self._node.name!r} moves values of type {type(first).__name__} to other "
                 "tasks, which cannot know that type: annotate the return type of the map before it"
@@ -205,7 +208,18 @@ def wire_keys(batch: Batch) -> list[bytes | None]:
 
 
 def _has_columns(batch: Batch) -> bool:
+    """Return whether all of the values can travel as columns.
+
+    Records of a class that the topology was not told, as a lambda returns them, travel as columns
+    too: there they are dicts to Python functions, and the same as ever to expressions.
+    """
     schema = batch.schema
+    first: Any = batch.rows()[0]
+    if schema is None and not isinstance(first, _PLAIN):
+        try:
+            schema = Schema.of(cast("type[Any]", type(first)))
+        except TopologyError:
+            return False
     return (
         schema is not None
         and bool(schema.fields)
