@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from riverrun.engine.codec import DecodedValues
 from riverrun.engine.schema import Record, Schema
 from riverrun.operators import Stream, Topic, Topology
+
+if TYPE_CHECKING:
+    from riverrun.engine.codec import DecodedValues
 
 
 class Order(Record):

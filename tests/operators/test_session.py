@@ -1,7 +1,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -10,9 +10,11 @@ from riverrun.operators.aggregates import AnyAggregate, Count, First, Last, Max,
 from riverrun.operators.aggregation import Aggregation
 from riverrun.operators.results import ResultShape
 from riverrun.operators.session import SessionAggregate
-from riverrun.operators.window import Emit
 from tests.operators.harness import BARRIER, RESTART, Rec, Watermark, run
 from tests.operators.test_windows import merged_by_union
+
+if TYPE_CHECKING:
+    from riverrun.operators.window import Emit
 
 GAP = 10
 LATE = 1
