@@ -177,7 +177,7 @@ class RepartitionLogic(OperatorLogic):
                 f"step {self._node.name!r} moves values of type {type(first).__name__} to other "
                 "tasks, which cannot know that type: annotate the return type of the map before it"
             )
-        if callable(getattr(first, "model_dump", None)):
+        if callable(getattr(rows[0], "model_dump", None)):
             rows = [row.model_dump(mode="python") for row in rows]
         return frames.encode_rows(self._upstream, rows, batch.times(), batch.keys())
 
