@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import argparse
+import io
 import os
 import sys
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
-from . import consume, describe, produce, run, worker
+from . import checkpoints, consume, demo, describe, doctor, produce, run, worker
 from .command import (
     EXIT_FAILED,
     EXIT_INTERRUPTED,
@@ -25,11 +26,14 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
 COMMANDS = (
+    demo.COMMAND,
     run.COMMAND,
     worker.COMMAND,
     describe.COMMAND,
     produce.COMMAND,
     consume.COMMAND,
+    checkpoints.COMMAND,
+    doctor.COMMAND,
 )
 """All commands, in the order of ``riverrun --help``."""
 
@@ -43,6 +47,10 @@ def main(argv: Sequence[str] | None = None) -> int:
     command: Command = arguments.riverrun_command
     # What started it, for commands that start themselves again.
     arguments.argv = list(sys.argv[1:] if argv is None else argv)
+    stdout: object = sys.stdout
+    if isinstance(stdout, io.TextIOWrapper):
+        # A terminal that cannot show a character shows another one; that is no error.
+        cast("io.TextIOWrapper", stdout).reconfigure(errors="replace")
     try:
         return command.run(arguments)
     except KeyboardInterrupt:
