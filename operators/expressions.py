@@ -98,20 +98,27 @@ def _check_by_record(schema: Schema, expressions: Sequence[pl.Expr], step: str) 
     """
     try:
         sample = pl.DataFrame([_sample(name, dtype) for name, dtype in schema.columns.items()])
-        together = sample.select(expressions)
-        alone = [sample[i : i + 1].select(expressions) for i in range(sample.height)]
     except Exception:
-        # The made-up values do not suit the expression; nothing can be said.
         return
-    if together.height == 1 and all(frame.equals(together) for frame in alone):
-        return  # Constants only.
-    if all(frame.height == 1 for frame in alone) and pl.concat(alone).equals(together):
+    if all(_goes_by_record(expression, sample) for expression in expressions):
         return
     raise TopologyError(
         f"step {step!r}: the expression mixes records: what it gives for one depends on which "
         "others are in its batch, which is chance. Use key_by(...).window(...).aggregate(...) or "
         "aggregate(...) to combine records"
     )
+
+
+def _goes_by_record(expression: pl.Expr, sample: pl.DataFrame) -> bool:
+    try:
+        together = sample.select(expression)
+        alone = [sample[i : i + 1].select(expression) for i in range(sample.height)]
+    except Exception:
+        # The made-up values do not suit the expression; nothing can be said.
+        return True
+    if together.height == 1 and all(frame.equals(together) for frame in alone):
+        return True  # A constant.
+    return all(frame.height == 1 for frame in alone) and pl.concat(alone).equals(together)
 
 
 def _sample(name: str, dtype: pl.DataType) -> pl.Series:

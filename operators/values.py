@@ -24,10 +24,17 @@ class ValueFormat:
         self.declared = declared
         self._is_model = hasattr(declared, "model_validate")
         self._encoder = msgspec.msgpack.Encoder()
+        stored_as = Any if self._is_model else declared
         try:
-            self._decoder = msgspec.msgpack.Decoder(Any if self._is_model else declared)
+            known = not isinstance(msgspec.inspect.type_info(stored_as), msgspec.inspect.CustomType)
+            self._decoder = msgspec.msgpack.Decoder(stored_as)
         except TypeError as error:
             raise TopologyError(f"values of type {declared!r} cannot be kept: {error}") from error
+        if not known:
+            raise TopologyError(
+                f"values of type {declared!r} cannot be kept: use numbers, text, lists, dicts, a "
+                "Record, dataclass, TypedDict or pydantic model"
+            )
 
     def check(self, value: Any) -> None:
         """Check that a value would come back as what it is.
