@@ -196,6 +196,9 @@ class Expressions:
     def __init__(self, expressions: Sequence[pl.Expr]) -> None:
         self._expressions = list(expressions)
         self._roots = [n for n in _roots(self._expressions) if not n.startswith("^")]
+        # What stands for several columns would stand for the reserved ones too.
+        self._hides_reserved = any(e.meta.has_multiple_outputs() for e in self._expressions)
+        self._plain = _plain_columns(self._expressions)
 
     def evaluate(self, batch: Batch) -> pl.DataFrame:
         """Return the columns that the expressions give.
@@ -203,12 +206,16 @@ class Expressions:
         Raises:
             Exception: Whatever Polars raises, for instance for a cast that fails.
         """
-        frame = batch.values_frame()
+        frame = batch.frame()
+        columns = frame.get_columns()
         missing = [name for name in self._roots if name not in frame.columns]
-        if missing:
-            frame = frame.with_columns(
-                [pl.Series(name, [None] * len(batch), dtype=pl.Null) for name in missing]
-            )
+        if missing or self._hides_reserved:
+            columns = [column for column in columns if column.name not in RESERVED]
+            nulls = [pl.Series(name, [None] * len(batch), dtype=pl.Null) for name in missing]
+            frame = pl.DataFrame([*columns, *nulls])
+        if self._plain is not None:
+            # Without Polars' query engine, which costs more than a small batch is worth.
+            return pl.DataFrame([frame.get_column(root).alias(n) for root, n in self._plain])
         result = frame.select(self._expressions)
         if result.height == len(batch):
             return result
@@ -218,6 +225,23 @@ class Expressions:
             f"the expression gave {result.height} rows for {len(batch)} records; use flat_map for "
             "more or fewer"
         )
+
+
+def _plain_columns(expressions: list[pl.Expr]) -> list[tuple[str, str]] | None:
+    """Return column and output name of each, None if any is more than a column."""
+    plain: list[tuple[str, str]] = []
+    for expression in expressions:
+        column = plain_column(expression.meta.undo_aliases())
+        if column is None or expression.meta.has_multiple_outputs():
+            return None
+        plain.append((column, expression.meta.output_name()))
+    return plain
+
+
+def with_column(frame: pl.DataFrame, column: pl.Series) -> pl.DataFrame:
+    """Return a frame with a column added or replaced, without Polars' query engine."""
+    others = [c for c in frame.get_columns() if c.name != column.name]
+    return pl.DataFrame([*others, column])
 
 
 def isolate(

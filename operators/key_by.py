@@ -17,7 +17,7 @@ from riverrun.engine.batch import KEY, Batch
 from riverrun.engine.operator import OperatorLogic
 
 from .callables import call_each
-from .expressions import Expressions, is_one_of, isolate
+from .expressions import Expressions, is_one_of, isolate, with_column
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -92,8 +92,8 @@ class _KeyByColumnsLogic(OperatorLogic):
         return pl.DataFrame([_key_column(column) for column in columns])
 
     def _with_keys(self, batch: Batch, keys: pl.DataFrame) -> Batch | None:
-        missing = keys.select(pl.any_horizontal(pl.all().is_null())).to_series()
-        if missing.any():
+        if any(column.null_count() for column in keys.get_columns()):
+            missing = keys.select(pl.any_horizontal(pl.all().is_null())).to_series()
             for index in missing.arg_true().to_list():
                 error = ValueError(f"the record has no key: {self._what} is null")
                 self._failures.record_failed(batch, index, error)
@@ -104,7 +104,7 @@ class _KeyByColumnsLogic(OperatorLogic):
         column = keys.to_series() if keys.width == 1 else keys.to_struct()
         return Batch(
             batch.schema,
-            frame=batch.frame().with_columns(column.alias(KEY)),
+            frame=with_column(batch.frame(), column.alias(KEY)),
             rows=batch.rows() if batch.has_rows else None,
             origin=batch.origin,
         )

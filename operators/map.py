@@ -11,6 +11,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, cast
 
+import polars as pl
+
 from riverrun.engine.operator import OperatorLogic
 
 from .callables import call_each
@@ -18,8 +20,6 @@ from .expressions import RESERVED, Expressions, isolate
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
-
-    import polars as pl
 
     from riverrun.engine.batch import Batch
     from riverrun.engine.operator import Collector, Failures, OperatorContext
@@ -83,7 +83,7 @@ class _MapColumnsLogic(OperatorLogic):
         for part, columns in isolate(batch, self._expressions.evaluate, self._failures):
             frame = part.frame()
             reserved = [frame.get_column(name) for name in RESERVED if name in frame.columns]
-            out.emit(part.with_frame(columns.with_columns(reserved)))
+            out.emit(part.with_frame(pl.DataFrame([*columns.get_columns(), *reserved])))
 
 
 @dataclass(frozen=True, slots=True)

@@ -12,7 +12,7 @@ Emits      port 0: one result per session when the watermark passes its end and 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import msgspec
 
@@ -63,14 +63,12 @@ class SessionAggregate:
         return _SessionLogic(self, context)
 
 
-@dataclass(slots=True)
-class _Open:
-    """A session that has not ended."""
+class _Open(NamedTuple):
+    """A session that has not ended; its accumulators are bytes until it is touched."""
 
     start: int
     end: int
-    accumulators: list[Any]
-    is_touched: bool = False
+    accumulators: list[Any] | bytes
 
 
 class _SessionLogic(OperatorLogic):
@@ -82,7 +80,7 @@ class _SessionLogic(OperatorLogic):
         self._sessions = context.state.keyed_table(f"{context.step}/sessions")
         # For each key with sessions there is a timer at or before the first end among them.
         self._timers = TimerTable.open(context, "ends")
-        self._stored = msgspec.msgpack.Decoder(list[tuple[int, int, bytes]])
+        self._decoder = msgspec.msgpack.Decoder(list[tuple[int, int, bytes]])
         self._watermark_ms = _NO_WATERMARK
 
     def on_batch(self, batch: Batch, out: Collector) -> None:
@@ -109,7 +107,7 @@ class _SessionLogic(OperatorLogic):
         times = batch.times()
         for key, indices in groups.items():
             sessions = self._load(key)
-            first_end = min((session.end for session in sessions), default=None)
+            first_end = sessions[0].end if sessions else None
             done: list[int] = []
             for index in indices:
                 try:
@@ -126,14 +124,14 @@ class _SessionLogic(OperatorLogic):
                     self._add_record(sessions, times[good], inputs[good])
             if done:
                 self._save(key, sessions, first_end)
-                changed.extend((key, session) for session in sessions if session.is_touched)
+                changed.extend((key, s) for s in sessions if not isinstance(s.accumulators, bytes))
         return late, changed
 
     def _add_record(self, sessions: list[_Open], time_ms: int, values: Any) -> bool:
         """Add a record to the sessions of its key, in place; return False if it is late."""
         folds = self._folds
         start, end = time_ms, time_ms + self._config.gap_ms
-        first, last = overlapping([(s.start, s.end) for s in sessions], start, end)
+        first, last = overlapping(sessions, start, end)
         if first == last:
             if end + self._config.allowed_lateness_ms <= self._watermark_ms:
                 return False
@@ -141,27 +139,28 @@ class _SessionLogic(OperatorLogic):
         else:
             joined = sessions[first:last]
             start, end = min(start, joined[0].start), max(end, joined[-1].end)
-            accumulators = joined[0].accumulators
+            accumulators = self._decoded(joined[0])
             for session in joined[1:]:
-                accumulators = folds.merge(accumulators, session.accumulators)
+                accumulators = folds.merge(accumulators, self._decoded(session))
         accumulators = folds.add(accumulators, values, time_ms)
-        sessions[first:last] = [_Open(start, end, accumulators, is_touched=True)]
+        sessions[first:last] = [_Open(start, end, accumulators)]
         return True
 
+    def _decoded(self, session: _Open) -> list[Any]:
+        accumulators = session.accumulators
+        return self._folds.decode(accumulators) if isinstance(accumulators, bytes) else accumulators
+
     def _load(self, key: Any) -> list[_Open]:
+        """Return the sessions of a key; they are apart, so in order of both start and end."""
         stored = self._sessions.get(key_to_state(key))
-        if stored is None:
-            return []
-        return [
-            _Open(start, end, self._folds.decode(accumulators))
-            for start, end, accumulators in self._stored.decode(stored)
-        ]
+        return [] if stored is None else [_Open(*row) for row in self._decoder.decode(stored)]
 
     def _save(self, key: Any, sessions: list[_Open], timer_for: int | None) -> None:
         """Store the sessions of a key, and set its timer unless one for ``timer_for`` will do."""
-        row = [(s.start, s.end, self._folds.encode(s.accumulators)) for s in sessions]
+        encode = self._folds.encode
+        row = [(s, e, acc if isinstance(acc, bytes) else encode(acc)) for s, e, acc in sessions]
         self._sessions.put(key_to_state(key), msgspec.msgpack.encode(row))
-        first_end = min(session.end for session in sessions)
+        first_end = sessions[0].end
         if timer_for is None or first_end < timer_for:
             self._timers.add(first_end + self._config.allowed_lateness_ms, key)
 
@@ -188,7 +187,7 @@ class _SessionLogic(OperatorLogic):
         return session.end + self._config.allowed_lateness_ms <= self._watermark_ms
 
     def _emit(self, found: list[tuple[Any, _Open]], out: Collector) -> None:
-        rows = [(key, s.accumulators, Span(s.start, s.end)) for key, s in found]
+        rows = [(key, self._decoded(s), Span(s.start, s.end)) for key, s in found]
         shape = self._config.aggregation.shape
         for batch in emit_rows(self._folds, shape, rows, self._failures):
             out.emit(batch)

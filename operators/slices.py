@@ -86,11 +86,10 @@ class AggregateInputs:
         if self._expressions is None:
             return pl.DataFrame()
         frame = self._expressions.evaluate(batch)
-        return frame.with_columns(
+        return pl.DataFrame(
             [
-                _numbers(frame.get_column(name), kind)
-                for name, kind in self._kinds.items()
-                if kind in NUMBERS_ONLY
+                _numbers(column, kind) if kind in NUMBERS_ONLY else column
+                for column, kind in zip(frame.get_columns(), self._kinds.values(), strict=True)
             ]
         )
 
@@ -129,7 +128,7 @@ class PlaneSlices:
             columns = self._inputs.evaluate(part)
             frame = keys_and_times(part)
             if columns.width:
-                frame = frame.hstack(columns)
+                frame = pl.DataFrame([*frame.get_columns(), *columns.get_columns()])
             self._table.update(frame, slicer(frame.get_column(TIME)))
 
         # The table takes all records of a part or none, so trying again is safe.
@@ -160,7 +159,8 @@ class PlaneSlices:
 def keys_and_times(batch: Batch) -> pl.DataFrame:
     """Return the columns ``KEY`` and ``TIME`` of a batch, whatever its values are."""
     if batch.is_columnar:
-        return batch.frame().select(KEY, TIME)
+        frame = batch.frame()
+        return pl.DataFrame([frame.get_column(KEY), frame.get_column(TIME)])
     return pl.DataFrame([key_series(batch.keys()), pl.Series(TIME, batch.times(), dtype=pl.Int64)])
 
 

@@ -7,13 +7,15 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from riverrun.engine.errors import TopologyError
 
 from .durations import Duration, duration_ms, positive_duration_ms
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     import polars as pl
 
 
@@ -179,11 +181,11 @@ def _offset_ms(offset: Duration, advance_ms: int) -> int:
     return duration_ms(offset, "offset of a window") % advance_ms
 
 
-def overlapping(sessions: list[tuple[int, int]], start: int, end: int) -> tuple[int, int]:
+def overlapping(sessions: Sequence[tuple[Any, ...]], start: int, end: int) -> tuple[int, int]:
     """Return which of some sessions a new span joins, as a half-open range of indices.
 
     Args:
-        sessions: Start and end of each, apart from each other, in order of time.
+        sessions: Start, end and whatever else of each, apart from each other, in order of time.
         start: Start of the new span.
         end: End of the new span.
 
