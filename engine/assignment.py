@@ -11,6 +11,8 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
+from .errors import StateMismatchError
+
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
@@ -117,9 +119,25 @@ class TaskAssignor:
         }
 
     def tasks_of(self, partitions: frozenset[TopicPartition]) -> list[TaskId]:
-        """Return the tasks whose inputs are all among ``partitions``."""
-        return [
+        """Return the tasks whose inputs are all among ``partitions``.
+
+        Raises:
+            StateMismatchError: If some are of no task: the leader of the group shared out the
+                tasks of another topology.
+        """
+        tasks = [
             task
             for task in self._resolved.task_ids()
             if (inputs := self._resolved.inputs_of(task)) and partitions.issuperset(inputs)
         ]
+        known = {where for task in tasks for where in self._resolved.inputs_of(task)}
+        if partitions - known:
+            job = self._resolved.plan.job
+            strangers = ", ".join(map(str, sorted(partitions - known)))
+            raise StateMismatchError(
+                f"the group of job {job!r} gives this worker {strangers}, which its topology does "
+                "not read: a worker with another topology is in the group. If that is another job, "
+                "give one of them another name (names of jobs are unique on a cluster); if it is "
+                "another version of this one, stop the old workers first"
+            )
+        return tasks

@@ -70,8 +70,11 @@ class WorkerSettings:
         task: Settings of its tasks.
         session_timeout_ms: How long the group keeps a silent worker.
         restart_backoff_ms: First pause before a task is started again; doubles up to 30 times.
-        stall_after_ms: A partition with lag that does not move for this long is reported.
+        stall_after_ms: A partition with lag that does not move for this long is reported, and so
+            is a task that cannot be brought to run.
         offsets_interval_ms: How often the group is told how far we are.
+        topics_interval_ms: How often the input topics are looked at, for partitions that were
+            added.
     """
 
     task: TaskSettings = TaskSettings()
@@ -79,3 +82,4 @@ class WorkerSettings:
     restart_backoff_ms: int = 200
     stall_after_ms: int = 60_000
     offsets_interval_ms: int = 1_000
+    topics_interval_ms: int = 30_000

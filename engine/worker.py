@@ -14,7 +14,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Protocol
 
-from riverrun.state import StateError
+from riverrun.state import StateError, StoreCorruptError
 
 from .assignment import TaskAssignor, WorkerInfo
 from .errors import (
@@ -30,6 +30,7 @@ from .failpoints import no_failpoints
 from .setup import prepare_topics
 from .task import Task
 from .task_environment import TaskEnvironment
+from .topic_watch import watch_topics
 from .watchdog import Watchdog
 
 if TYPE_CHECKING:
@@ -81,6 +82,10 @@ class WorkerState(Protocol):
         """Return the epoch of each task whose state lies here, as far as is known cheaply."""
         ...
 
+    def discard(self, job: str, task: TaskId) -> None:
+        """Remove the closed store of one task, because it is damaged. Slow: for a thread."""
+        ...
+
 
 @dataclass(slots=True)
 class RunningTask:
@@ -93,6 +98,8 @@ class RunningTask:
         stopping: Whether it is to end.
         error: The last error, as text.
         restarts: How often it was started again.
+        failing_since_ms: First error of those that came in a row, None after a steady run.
+        running_since_ms: When it last began to run.
     """
 
     id: TaskId
@@ -101,6 +108,8 @@ class RunningTask:
     stopping: bool = False
     error: str | None = None
     restarts: int = 0
+    failing_since_ms: int | None = None
+    running_since_ms: int = 0
     wake: asyncio.Event = field(default_factory=asyncio.Event)
     runner: asyncio.Task[None] | None = None
 
@@ -194,6 +203,9 @@ class Worker:
             asyncio.create_task(self._guarded(self._follow_assignments(assignor))),
             asyncio.create_task(self._guarded(self._tell_offsets())),
             asyncio.create_task(self._guarded(self._watch_loop_delay())),
+            asyncio.create_task(
+                self._guarded(watch_topics(self._log, resolved, self._settings.topics_interval_ms))
+            ),
         ]
         await self._stop.wait()
         for helper in helpers:
@@ -316,6 +328,7 @@ class Worker:
         try:
             await task.start()
             running.state, running.error = "running", None
+            running.running_since_ms = self._clock.monotonic_ms()
             self._set_commit_intervals()
             while not running.stopping:
                 await task.step(STEP_WAIT_MS)
@@ -327,11 +340,15 @@ class Worker:
             if not _passes(error):
                 raise
             self._note_failure(running, error)
+            if isinstance(error, StoreCorruptError):
+                await self._run_blocking(self._state.discard, job, running.id)
         finally:
             running.task = None
 
     def _note_failure(self, running: RunningTask, error: BaseException) -> None:
         running.error = f"{type(error).__name__}: {error}"
+        if self._is_steady(running) or running.failing_since_ms is None:
+            running.failing_since_ms = self._clock.monotonic_ms()
         labels = self._metrics.labels(error=type(error).__name__)
         self._metrics.restarts.labels(**labels).inc()
         if isinstance(error, FencedError):
@@ -339,6 +356,22 @@ class Worker:
             _log.warning("task %s was taken over by another worker: %s", running.id, error)
         else:
             _log.warning("task %s starts again after %s", running.id, running.error)
+
+    def _is_steady(self, running: RunningTask) -> bool:
+        """Return whether it has run for so long that earlier errors are history."""
+        run_ms = self._clock.monotonic_ms() - running.running_since_ms
+        return running.state == "running" and run_ms > MAX_BACKOFF_MS
+
+    def _failing(self) -> list[TaskId]:
+        """Return the tasks that have not been brought to run for too long."""
+        since_ms = self._clock.monotonic_ms() - self._settings.stall_after_ms
+        return [
+            each.id
+            for each in self._tasks.values()
+            if each.failing_since_ms is not None
+            and each.failing_since_ms <= since_ms
+            and not self._is_steady(each)
+        ]
 
     def _note_progress(self, task: Task) -> None:
         ends = task.end_offsets()
@@ -411,7 +444,8 @@ class Worker:
             }
             for each in self._tasks.values()
         }
-        healthy = self._failure is None and not stalled
+        failing = self._failing()
+        healthy = self._failure is None and not stalled and not failing
         return {
             "job": self._plan.job,
             "healthy": healthy,
@@ -419,6 +453,7 @@ class Worker:
             "plane": self._plane.name,
             "tasks": tasks,
             "stalled": [str(where) for where in stalled],
+            "failing": [str(task) for task in failing],
         }
 
 

@@ -259,6 +259,12 @@ class LocalWorkerState:
             if held.job == job
         }
 
+    def discard(self, job: str, task: TaskId) -> None:
+        """Remove the closed store of one task, because it is damaged."""
+        path = self._directory.task_path(job, task.subtopology, task.partition)
+        _log.warning("%s is discarded; it is rebuilt from snapshot and changelog", path)
+        self._directory.discard(path)
+
 
 def _no_progress(task: str, done: int, total: int) -> None:
     del task, done, total

@@ -49,6 +49,8 @@ POLL_S = 0.02
 CLOSER = "closer"
 """Whose orders only move the watermark; they are in no expectation."""
 
+WORKER_SETTINGS = WorkerSettings(restart_backoff_ms=20, offsets_interval_ms=50)
+TASK_SETTINGS = TaskSettings(commit_interval_ms=20, snapshot_interval_ms=100)
 CODEC = ReferencePlane().record_batches
 
 
@@ -150,7 +152,7 @@ class World:
     blobs: BlobStore | None = None
     fed: list[Order] = field(default_factory=list[Order])
     repeated: list[Order] = field(default_factory=list[Order])
-    settings: TaskSettings = TaskSettings(commit_interval_ms=20, snapshot_interval_ms=100)
+    settings: TaskSettings = TASK_SETTINGS
     minute: int = 0
 
     async def create_source(self, partitions: int = PARTITIONS) -> None:
@@ -212,7 +214,7 @@ class World:
         """
         directory = StateDirectory(self.path / machine)
         metrics = Metrics("job", machine)
-        settings = worker_settings or WorkerSettings(restart_backoff_ms=20, offsets_interval_ms=50)
+        settings = worker_settings or WORKER_SETTINGS
         worker = Worker(
             plan or plan_of(topology(orders=self.topic)),
             self.log,
@@ -285,9 +287,7 @@ def expected_windows(orders: Iterable[Order]) -> list[tuple[str, int, int, int]]
 
 
 def _counted(rows: list[dict[str, Any]], *fields: str) -> Counter[tuple[Any, ...]]:
-    return Counter(
-        tuple(row[name] for name in fields) for row in rows if row["user"] != CLOSER
-    )
+    return Counter(tuple(row[name] for name in fields) for row in rows if row["user"] != CLOSER)
 
 
 def _put(

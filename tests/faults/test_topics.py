@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-import pytest
-
 from riverrun.engine.errors import PositionLostError, StateMismatchError, TopicMissingError
 from riverrun.engine.log import FOREVER_MS, TopicPartition, TopicSpec
 

@@ -60,9 +60,7 @@ async def test_an_added_step_with_state_begins_empty_and_leaves_the_others_alone
     async with world.working():
         await world.feed_and_wait()
     job = rr.Topology("job")
-    orders = job.source(
-        rr.Topic("orders", value=rr.Json(Order), keyed_by="user"), event_time="ts"
-    )
+    orders = job.source(rr.Topic("orders", value=rr.Json(Order), keyed_by="user"), event_time="ts")
     orders.sink(rr.Topic("copy"))
     by_user = orders.key_by("user")
     counts = by_user.window(rr.Tumbling("1m")).aggregate(
@@ -154,9 +152,7 @@ async def test_a_task_that_fails_for_good_ends_the_worker_after_the_others_have_
     )
     orders.sink(rr.Topic("copy"))
     windows = orders.key_by("user").window(rr.Tumbling("1m"))
-    windows.aggregate(name="counts", n=rr.Count(), total=rr.Sum("amount")).sink(
-        rr.Topic("windows")
-    )
+    windows.aggregate(name="counts", n=rr.Count(), total=rr.Sum("amount")).sink(rr.Topic("windows"))
     async with world.working(plan=plan_of(job)) as mended:
         await world.feed()
         await world.check_exact()

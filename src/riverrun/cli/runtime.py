@@ -24,10 +24,16 @@ from riverrun.engine.reference import ReferencePlane
 from riverrun.engine.setup import prepare_topics
 from riverrun.engine.worker import Worker
 from riverrun.engine.worker_state import LocalWorkerState
-from riverrun.state import StateDirectory, StateDirectoryInUseError, open_blob_store, replicated
+from riverrun.state import (
+    BlobStoreError,
+    StateDirectory,
+    StateDirectoryInUseError,
+    open_blob_store,
+    replicated,
+)
 
 from .brokers import is_local, opened_log
-from .command import EXIT_INTERRUPTED, EXIT_OK, print_note
+from .command import EXIT_INTERRUPTED, EXIT_OK, UsageError, print_note
 from .progress import RestoreProgress
 
 if TYPE_CHECKING:
@@ -210,9 +216,12 @@ def open_snapshots(urls: Sequence[str]) -> BlobStore | None:
     """Return the storage of snapshots; several URLs are replicas of each other.
 
     Raises:
-        BlobStoreError: If a URL makes no sense.
+        UsageError: If a URL makes no sense.
     """
-    return replicated([open_blob_store(url) for url in urls]) if urls else None
+    try:
+        return replicated([open_blob_store(url) for url in urls]) if urls else None
+    except BlobStoreError as error:
+        raise UsageError(f"--snapshots: {error}") from error
 
 
 async def create_missing_sources(log: Log, plan: Plan, partitions: int) -> None:

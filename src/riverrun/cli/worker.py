@@ -91,6 +91,11 @@ def _configure_settings(parser: argparse.ArgumentParser) -> None:
         help="start from nothing where committed work is lost; without it that is an error",
     )
     group.add_argument(
+        "--allow-lost-records",
+        action="store_true",
+        help="go on where records were deleted before they were read; else that is an error",
+    )
+    group.add_argument(
         "--allow-state-drop",
         action="store_true",
         help="drop the state of steps that the topology no longer has; else that is an error",
@@ -119,6 +124,7 @@ def _run(arguments: argparse.Namespace) -> int:
         snapshot_interval_ms=arguments.snapshot_interval,
         start=arguments.start,
         allow_fresh_start=arguments.allow_fresh_start,
+        allow_lost_records=arguments.allow_lost_records,
         allow_state_drop=arguments.allow_state_drop,
     )
     return run_worker(
