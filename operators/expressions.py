@@ -81,6 +81,12 @@ def check_expressions(
     except pl.exceptions.PolarsError as error:
         reason = str(error).split("\n", 1)[0]
         raise TopologyError(f"step {step!r}: the expression does not fit: {reason}") from error
+    for name in RESERVED:
+        if name in found:
+            raise TopologyError(
+                f"step {step!r}: the name {name!r} is the engine's own; call the column something "
+                "else. Keys are set by key_by(...), event times by source(..., event_time=...)"
+            )
     _check_by_record(schema, expressions, step)
     return dict(found)
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import copy
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Generic, Literal, TypeVar, get_args, get_origin
+from typing import TYPE_CHECKING, Any, Generic, Literal, TypeVar, get_args, get_origin, overload
 
 from riverrun.engine.batch import Batch
 from riverrun.engine.operator import OperatorLogic
@@ -126,6 +126,15 @@ class ProcessContext(Generic[U]):
 
     # --- state -----------------------------------------------------------------------------------
 
+    @overload
+    def state(self, name: str, *, type: type[S], default: S) -> ValueState[S]: ...
+
+    @overload
+    def state(self, name: str, *, type: type[S]) -> ValueState[S | None]: ...
+
+    @overload
+    def state(self, name: str, *, type: Any = ..., default: Any = ...) -> ValueState[Any]: ...
+
     def state(self, name: str, *, type: Any = Any, default: Any = None) -> ValueState[Any]:
         """Return a value that is kept for the current key.
 
@@ -140,9 +149,21 @@ class ProcessContext(Generic[U]):
         """
         return self._rows.value_state(name, type, default)
 
+    @overload
+    def list_state(self, name: str, *, type: type[S]) -> ListState[S]: ...
+
+    @overload
+    def list_state(self, name: str, *, type: Any = ...) -> ListState[Any]: ...
+
     def list_state(self, name: str, *, type: Any = Any) -> ListState[Any]:
         """Return a list that is kept for the current key; read and written as a whole."""
         return self._rows.list_state(name, type)
+
+    @overload
+    def map_state(self, name: str, *, type: type[S]) -> MapState[S]: ...
+
+    @overload
+    def map_state(self, name: str, *, type: Any = ...) -> MapState[Any]: ...
 
     def map_state(self, name: str, *, type: Any = Any) -> MapState[Any]:
         """Return a map that is kept for the current key, a row of state per entry."""
