@@ -91,6 +91,10 @@ class CommitWatch:
         """Return a number for each task that grows whenever it is started."""
         return {task: commits[-1].generation for task, commits in self.history.items()}
 
+    def starts(self) -> dict[Task, set[int]]:
+        """Return for each task the generations that have committed."""
+        return {task: {each.generation for each in found} for task, found in self.history.items()}
+
     def out_of_order(self) -> list[str]:
         """Return where an epoch does not follow the one before, or an input position goes back."""
         self._check()

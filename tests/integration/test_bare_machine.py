@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import re
 import shutil
 from typing import TYPE_CHECKING
 
@@ -45,7 +46,8 @@ async def test_a_worker_without_its_disk_goes_on_from_snapshot_and_changelog(
             DEADLINE_S,
             "all tasks restored",
         )
-        lines = [line for line in slot.present_life().splitlines() if f"task {KEYED}-" in line]
+        started = re.compile(rf"task {KEYED}-\d+ starts at epoch .*")
+        lines = started.findall(slot.present_life())
         await asyncio.sleep(3)
         await run.settle()
         verdict = await run.verify()
