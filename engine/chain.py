@@ -89,6 +89,9 @@ class OperatorStage(_Stage):
         """Let the logic react, then forward."""
         if grew:
             self.logic.on_watermark(watermark.value_ms, self)
+        if watermark.value_ms != NO_WATERMARK:
+            results_ms = self.logic.output_watermark_ms(watermark.value_ms)
+            watermark = watermark._replace(value_ms=results_ms)
         self.forward(watermark)
 
 
@@ -311,7 +314,13 @@ def _build_stage(
         return stage
     before = set(parts.state.names)
     context = OperatorContext(
-        plan.job, node.name, task.partition, parts.plane, parts.state, failures
+        plan.job,
+        node.name,
+        task.partition,
+        parts.plane,
+        parts.state,
+        failures,
+        parts.output.now_ms,
     )
     built = node.operator.build(context)
     signature = getattr(node.operator, "state_signature", type(node.operator).__name__)

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal, Protocol
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
 
     from .batch import Batch
     from .plane import Plane
@@ -66,6 +66,10 @@ class SinkOutput(Protocol):
         ...
 
 
+def _no_clock() -> int:
+    raise RuntimeError("this context was made without a clock")
+
+
 @dataclass(frozen=True, slots=True)
 class OperatorContext:
     """What the logic of one step in one task may use.
@@ -77,6 +81,8 @@ class OperatorContext:
         plane: Implementations of the hot steps.
         state: Where to open tables.
         failures: What to do with records that cannot be processed.
+        now_ms: Tells the wall clock, for what is about processing time. Results that depend on
+            it are other ones after a restart.
     """
 
     job: str
@@ -85,6 +91,7 @@ class OperatorContext:
     plane: Plane
     state: TaskState
     failures: Failures
+    now_ms: Callable[[], int] = _no_clock
 
 
 class Operator(Protocol):
@@ -108,6 +115,14 @@ class OperatorLogic:
         Called only when it grew, after all batches before it. The chain forwards it downstream
         when this returns.
         """
+
+    def output_watermark_ms(self, watermark_ms: int) -> int:
+        """Return the watermark of the results, given that of the inputs.
+
+        Smaller where results come with earlier event times than the inputs may still have: a
+        window with allowed lateness is one. Must not shrink while ``watermark_ms`` grows.
+        """
+        return watermark_ms
 
     def on_processing_time(self, now_ms: int, out: Collector) -> None:
         """React to the wall clock; called when ``next_processing_time_ms`` has passed."""

@@ -70,7 +70,8 @@ class Plan:
         """Return the topic that an input reads."""
         if isinstance(node, SourceNode):
             return node.topic
-        return f"{self.job}-{node.name}-repartition"
+        suffix = "" if node.name.endswith("-repartition") else "-repartition"
+        return f"{self.job}-{node.name}{suffix}"
 
     def input_topics(self) -> list[str]:
         """Return all topics that tasks read, sources and repartitions."""

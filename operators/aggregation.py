@@ -66,11 +66,16 @@ class Aggregation:
         """Return what must not change as long as there is state."""
         if self.reduce is not None:
             return f"reduce({getattr(self.value_type, '__name__', self.value_type)})"
-        kinds = (
-            f"{name}={getattr(aggregate, 'kind', type(aggregate).__name__)}"
-            for name, aggregate in self.aggregates.items()
-        )
-        return ",".join(kinds)
+        return ",".join(f"{name}={_named(each)}" for name, each in self.aggregates.items())
+
+
+def _named(aggregate: AnyAggregate) -> str:
+    if isinstance(aggregate, Aggregate):
+        return type(aggregate).__name__
+    if aggregate.expression is None:
+        return aggregate.kind
+    # The columns, not the text of the expression, which changes with versions of Polars.
+    return f"{aggregate.kind}({','.join(aggregate.expression.meta.root_names())})"
 
 
 def check_aggregates(

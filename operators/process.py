@@ -20,6 +20,8 @@ from .process_state import ListState, MapState, StateRows, ValueState
 from .timers import TimerTable
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from riverrun.engine.operator import Collector, OperatorContext
     from riverrun.engine.schema import Schema
 
@@ -98,17 +100,27 @@ class ProcessContext(Generic[U]):
     """
 
     def __init__(
-        self, rows: StateRows, event_timers: TimerTable, processing_timers: TimerTable
+        self,
+        rows: StateRows,
+        event_timers: TimerTable,
+        processing_timers: TimerTable,
+        now_ms: Callable[[], int],
     ) -> None:
         self.key: Any = None
         self.event_time_ms = 0
         self.watermark_ms: int | None = None
         self.timer: Literal["event", "processing"] | None = None
         self._rows = rows
+        self._now_ms = now_ms
         self._tables = {"event": event_timers, "processing": processing_timers}
         self._emitted: list[tuple[U, int]] = []
         # Changes of timers wait for the end of the call, so that one that raises makes none.
         self._timer_changes: list[tuple[str, int, bool]] = []
+
+    @property
+    def processing_time_ms(self) -> int:
+        """The wall clock, milliseconds since the Unix epoch; another one after a restart."""
+        return self._now_ms()
 
     def emit(self, value: U, event_time_ms: int | None = None) -> None:
         """Emit a value under the current key.
@@ -253,7 +265,7 @@ class _ProcessLogic(OperatorLogic):
         self._event_timers = TimerTable.open(context, "event-timers")
         self._processing_timers = TimerTable.open(context, "processing-timers")
         self._ctx: ProcessContext[Any] = ProcessContext(
-            self._rows, self._event_timers, self._processing_timers
+            self._rows, self._event_timers, self._processing_timers, context.now_ms
         )
 
     def on_batch(self, batch: Batch, out: Collector) -> None:

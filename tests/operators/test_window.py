@@ -351,5 +351,5 @@ def test_the_policy_fail_stops() -> None:
 
 
 def test_the_signature_tells_what_the_state_depends_on() -> None:
-    assert window().state_signature == "windows(10,10,0):n=count,total=sum"
+    assert window().state_signature == "windows(10,10,0):n=count,total=sum(v)"
     assert window(HOPPING, users=Users()).state_signature == "windows(10,5,0):users=Users"
