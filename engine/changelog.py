@@ -72,8 +72,8 @@ class CommitRecord(msgspec.Struct, frozen=True):
             same name whose topics were deleted.
         subtopology: Of the task.
         partition: Of the task.
-        generation: Grows with each start of the task; in a changelog without transactions it
-            tells records of a former owner from those of the present one.
+        generation: Grows with each start of the task, and no two starts have the same: in a
+            changelog without transactions it tells whose records count.
         epoch: Number of the epoch, growing by one.
         pieces: Number of delta records before this one.
         positions: Where it stands in its inputs.
@@ -82,6 +82,7 @@ class CommitRecord(msgspec.Struct, frozen=True):
         input_partitions: Number of partitions of each input topic.
         snapshot: The newest complete snapshot.
         created_ms: Wall clock when it was written.
+        previous_generation: Generation of the epoch before, which this one goes on from.
         version: Format of this record.
     """
 
@@ -98,6 +99,7 @@ class CommitRecord(msgspec.Struct, frozen=True):
     input_partitions: dict[str, int]
     snapshot: SnapshotRef | None
     created_ms: int
+    previous_generation: int = 0
     version: int = FORMAT_VERSION
 
 
@@ -153,20 +155,80 @@ def encode_epoch(delta: Delta, generation: int, epoch: int) -> list[bytes]:
     ]
 
 
+_CHANCE_BITS = 16
+
+
+def next_generation(seen: int, chance: int) -> int:
+    """Return a generation above all ``seen``; ``chance`` tells apart two that start at once.
+
+    Example:
+        >>> next_generation(next_generation(0, 7), 5) > next_generation(0, 65_535)
+        True
+    """
+    return (((seen >> _CHANCE_BITS) + 1) << _CHANCE_BITS) | (chance % (1 << _CHANCE_BITS))
+
+
+class History:
+    """Which commit records count, going forwards through a changelog.
+
+    With transactions all do. Without them a former owner may still write while a new one starts:
+
+    - Whoever writes a commit record claims the task: what lower generations write later is void.
+    - A commit record counts if it goes on from the newest that counts. One that does not was
+      written by an owner who had not seen the epochs before it, and who will notice.
+
+    Args:
+        newest: The commit record to go on from; None to begin with the first that comes.
+    """
+
+    def __init__(self, newest: CommitRecord | None = None) -> None:
+        self.newest = newest
+        self.generation = newest.generation if newest is not None else 0
+        """The highest seen so far."""
+        self.is_certain = False
+        """Whether ``newest`` goes on from another one that was seen."""
+
+    def take(self, commit: CommitRecord) -> bool:
+        """Take in the next commit record; return whether it counts."""
+        if commit.generation < self.generation:
+            return False
+        self.generation = commit.generation
+        if self.newest is not None and not _goes_on(self.newest, commit):
+            # Without having seen what was before, the first may have been the wrong one. The
+            # epoch of a wrong one is never beyond those that count.
+            if self.is_certain or commit.epoch <= self.newest.epoch:
+                return False
+            self.newest = commit
+            return True
+        self.is_certain = self.newest is not None
+        self.newest = commit
+        return True
+
+
+def _goes_on(before: CommitRecord, after: CommitRecord) -> bool:
+    return (
+        after.lineage == before.lineage
+        and after.epoch == before.epoch + 1
+        and after.previous_generation == before.generation
+    )
+
+
 class ChangelogReplay:
     """Puts epochs together from changelog records in offset order.
 
-    Pieces without their commit record, and records of an owner that had been superseded when it
-    wrote them, are left out: neither was ever committed.
+    Pieces without their commit record, and epochs that do not count, are left out: neither was
+    ever committed.
 
     Args:
-        generation: Generation of the owner at the point where the replay begins.
+        base: The commit record of the state that the replay is for; None for none at all.
     """
 
-    def __init__(self, generation: int = 0) -> None:
-        self._generation = generation
-        self._pieces: list[bytes] = []
-        self._of: tuple[int, int] = (0, 0)
+    def __init__(self, base: CommitRecord | None = None) -> None:
+        self._history = History(base)
+        # A base is certain by itself: what does not go on from it, does not count for it.
+        self._history.is_certain = True
+        # {(generation, epoch): pieces}: owners without transactions may write in between.
+        self._pieces: dict[tuple[int, int], list[bytes]] = {}
 
     def feed(self, records: RawRecords) -> list[ReplayedEpoch]:
         """Take in records; return the epochs that they complete.
@@ -185,9 +247,8 @@ class ChangelogReplay:
                 self._feed_piece(value)
                 continue
             commit = decode_commit(value)
-            if commit.generation < self._generation:
+            if not self._history.take(commit):
                 continue
-            self._generation = commit.generation
             done.append(ReplayedEpoch(self._complete(commit), commit, offset + 1))
         return done
 
@@ -195,17 +256,17 @@ class ChangelogReplay:
         if len(value) < _PIECE_HEAD.size:
             raise CorruptBatchError("a delta record in the changelog is cut off")
         generation, epoch, index = _PIECE_HEAD.unpack_from(value)
-        if generation < self._generation:
+        if generation < self._history.generation:
             return
-        if index == 0 or (generation, epoch) != self._of:
-            self._pieces = []
-            self._of = (generation, epoch)
-        self._pieces.append(value[_PIECE_HEAD.size :])
+        of = (generation, epoch)
+        if index == 0 or of not in self._pieces:
+            self._pieces[of] = []
+        self._pieces[of].append(value[_PIECE_HEAD.size :])
 
     def _complete(self, commit: CommitRecord) -> Delta:
-        pieces, self._pieces = self._pieces, []
-        if self._of != (commit.generation, commit.epoch):
-            pieces = []
+        pieces = self._pieces.get((commit.generation, commit.epoch), [])
+        # What is left of others can only be of owners that are superseded by now, or start now.
+        self._pieces = {of: each for of, each in self._pieces.items() if of[0] > commit.generation}
         if len(pieces) != commit.pieces:
             raise CorruptBatchError(
                 f"epoch {commit.epoch} of task {commit.subtopology}-{commit.partition} has "

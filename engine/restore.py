@@ -22,10 +22,17 @@ from .changelog import (
     COMMIT_KEY,
     ChangelogReplay,
     CommitRecord,
+    History,
     StoreMeta,
     decode_commit,
 )
-from .errors import LogUnavailableError, PositionLostError
+from .errors import (
+    CorruptBatchError,
+    FencedError,
+    LogUnavailableError,
+    OffsetOutOfRangeError,
+    PositionLostError,
+)
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable, Callable
@@ -78,6 +85,7 @@ class Restored:
     Attributes:
         store: Equals ``commit``'s epoch.
         commit: The last commit record; None at the very first start.
+        generation: The highest generation that any owner has had.
         changelog_offset: Where the changelog goes on.
         source: Where the state came from, for the log: ``local``, ``snapshot``, ``changelog``,
             ``fresh``.
@@ -86,6 +94,7 @@ class Restored:
 
     store: OverlayStore
     commit: CommitRecord | None
+    generation: int
     changelog_offset: int
     source: str
     replayed: int
@@ -132,23 +141,31 @@ def _before(end: int, records: RawRecords) -> RawRecords:
     )
 
 
+async def read_history(
+    log: Log, changelog: TopicPartition, span: OffsetRange, codec: RecordBatchCodec
+) -> History:
+    """Return what the end of a changelog partition tells: the last commit that counts, and owners.
+
+    Reads backwards until it is certain which that is, which near the end it almost always is.
+    """
+    distance = _TAIL_OFFSETS
+    while True:
+        begin = max(span.start, span.end - distance)
+        history = History()
+        async for records in read_range(log, changelog, begin, span.end, codec):
+            for key, value in zip(records.keys, records.values, strict=True):
+                if key == COMMIT_KEY and value is not None:
+                    history.take(decode_commit(value))
+        if history.is_certain or begin == span.start:
+            return history
+        distance *= 16
+
+
 async def last_commit(
     log: Log, changelog: TopicPartition, span: OffsetRange, codec: RecordBatchCodec
 ) -> CommitRecord | None:
     """Return the last commit record of a changelog partition, None if there is none."""
-    distance = _TAIL_OFFSETS
-    while True:
-        begin = max(span.start, span.end - distance)
-        found: CommitRecord | None = None
-        async for records in read_range(log, changelog, begin, span.end, codec):
-            for key, value in zip(records.keys, records.values, strict=True):
-                if key == COMMIT_KEY and value is not None:
-                    commit = decode_commit(value)
-                    if found is None or commit.generation >= found.generation:
-                        found = commit
-        if found is not None or begin == span.start:
-            return found
-        distance *= 16
+    return (await read_history(log, changelog, span, codec)).newest
 
 
 async def restore(
@@ -162,6 +179,8 @@ async def restore(
 ) -> Restored:
     """Return the task's state as of its last commit record.
 
+    Whatever it opened and does not return stays open if it fails: see ``OpenedStores``.
+
     Args:
         log: Where the changelog is.
         changelog: The task's partition of it.
@@ -172,36 +191,146 @@ async def restore(
 
     Raises:
         PositionLostError: If committed work exists, but the way to it is broken.
+        FencedError: If another worker has taken the task over meanwhile.
         StateError: If storage or disk fail.
     """
     span = (await log.offsets([changelog]))[changelog]
-    authority = await last_commit(log, changelog, span, codec)
-    local = await _open_local(stores, run_blocking)
-    if authority is None:
-        return await _fresh(changelog, span, local, stores, run_blocking, allow_fresh=allow_fresh)
-    base, offset, source = await _choose_base(
-        changelog, span, authority, local, stores, run_blocking
+    changelog_read = _Changelog(log, changelog, span, codec)
+    try:
+        history = await read_history(log, changelog, span, codec)
+        local = await _open_local(stores, run_blocking)
+        if history.newest is None:
+            return await _fresh(
+                changelog, span, local, stores, run_blocking, allow_fresh=allow_fresh
+            )
+        return await _restore(changelog_read, history, local, stores, run_blocking)
+    except (PositionLostError, CorruptBatchError, OffsetOutOfRangeError) as error:
+        # The owner alone writes and truncates the changelog. Whoever has slept through the start
+        # of another owner sees contradictions that are none: no reason to call for an operator.
+        if (await log.offsets([changelog]))[changelog] != span:
+            raise FencedError(
+                f"{changelog} changed while it was being read: another worker has taken over"
+            ) from error
+        raise
+
+
+class OpenedStores:
+    """Passes on to other ``TaskStores``, and remembers what they opened until it is closed.
+
+    A start may fail or be cancelled at any point, also while a thread is opening a store, and the
+    next attempt finds the store locked if this one left it open.
+
+    Args:
+        inner: Where stores come from.
+    """
+
+    def __init__(self, inner: TaskStores) -> None:
+        self._inner = inner
+        self._opened: list[StateStore] = []
+
+    def open_local(self) -> StateStore | None:
+        """Return the store left on this machine, None if there is none that can be read."""
+        store = self._inner.open_local()
+        return None if store is None else self._keep(store)
+
+    def create(self) -> StateStore:
+        """Return an empty store, having discarded what was there."""
+        return self._keep(self._inner.create())
+
+    async def from_snapshot(self, snapshot_id: str) -> StateStore:
+        """Return a store that equals a snapshot, having discarded what was there."""
+        return self._keep(await self._inner.from_snapshot(snapshot_id))
+
+    async def snapshot_ids(self) -> list[str]:
+        """Return the snapshots of this task in storage, newest first."""
+        return await self._inner.snapshot_ids()
+
+    def close(self) -> None:
+        """Close all that were opened; closing again what is closed is harmless."""
+        for store in self._opened:
+            store.close()
+
+    def _keep(self, store: StateStore) -> StateStore:
+        self._opened.append(store)
+        return store
+
+
+@dataclass(frozen=True, slots=True)
+class _Changelog:
+    """A changelog partition as it was when the restore began."""
+
+    log: Log
+    partition: TopicPartition
+    span: OffsetRange
+    codec: RecordBatchCodec
+
+
+@dataclass(frozen=True, slots=True)
+class _Base:
+    """Where a replay may begin: a store, and what it equals."""
+
+    store: StateStore
+    meta: StoreMeta | None
+    offset: int
+    source: str
+
+
+async def _restore(
+    changelog: _Changelog,
+    history: History,
+    local: tuple[StateStore, StoreMeta] | None,
+    stores: TaskStores,
+    run_blocking: Callable[..., Awaitable[object]],
+) -> Restored:
+    authority = history.newest
+    assert authority is not None
+    problems: list[str] = []
+    async for base in _bases(changelog, authority, local, stores, run_blocking, problems):
+        overlay = OverlayStore(base.store)
+        newest, replayed = await _replay(changelog, base, overlay, run_blocking)
+        if not authority.layout or (
+            newest is not None
+            and (newest.generation, newest.epoch) == (authority.generation, authority.epoch)
+        ):
+            end = changelog.span.end
+            return Restored(overlay, authority, history.generation, end, base.source, replayed)
+        base.store.close()
+        problems.append(
+            f"replaying it from {base.source} at offset {base.offset} came to epoch "
+            f"{newest and newest.epoch}, not to epoch {authority.epoch}"
+        )
+        _log.warning("%s: %s", changelog.partition, problems[-1])
+    raise PositionLostError(
+        f"the state of {changelog.partition} cannot be rebuilt: the changelog has offsets "
+        f"{changelog.span.start} to {changelog.span.end}; "
+        f"{'; '.join(problems) or 'no snapshot is known'}. Bring the snapshot back (check "
+        "--snapshots), or the local state directory"
     )
-    overlay = OverlayStore(base)
-    newest = _meta(base)
-    replay = ChangelogReplay(newest.commit.generation if newest else 0)
+
+
+async def _replay(
+    changelog: _Changelog,
+    base: _Base,
+    overlay: OverlayStore,
+    run_blocking: Callable[..., Awaitable[object]],
+) -> tuple[CommitRecord | None, int]:
+    newest = base.meta.commit if base.meta is not None else None
+    replay = ChangelogReplay(newest)
     replayed = 0
-    async for records in read_range(log, changelog, offset, span.end, codec):
+    end = changelog.span.end
+    async for records in read_range(
+        changelog.log, changelog.partition, base.offset, end, changelog.codec
+    ):
         for epoch in replay.feed(records):
-            newest = StoreMeta(epoch.commit, epoch.next_offset)
-            overlay.apply(epoch.delta, msgspec.msgpack.encode(newest))
+            newest = epoch.commit
+            meta = StoreMeta(epoch.commit, epoch.next_offset)
+            overlay.apply(epoch.delta, msgspec.msgpack.encode(meta))
             replayed += 1
         if overlay.should_drain():
             await run_blocking(overlay.drain)
         if replayed:
-            _log.debug("%s: replayed to offset %d of %d", changelog, offset, span.end)
-    if authority.layout and (newest is None or newest.commit.epoch != authority.epoch):
-        raise PositionLostError(
-            f"the changelog {changelog} ends with epoch {authority.epoch}, but replaying it from "
-            f"{source} came to epoch {newest and newest.commit.epoch}: records are "
-            "missing in between. Restore from an older snapshot, or move the local state away"
-        )
-    return Restored(overlay, authority, span.end, source, replayed)
+            _log.debug("%s: %d epochs replayed", changelog.partition, replayed)
+    return newest, replayed
 
 
 def _meta(store: StateStore) -> StoreMeta | None:
@@ -250,54 +379,61 @@ async def _fresh(
             "from nothing with --allow-fresh-start (results will be produced again)"
         )
     store: StateStore = await run_blocking(stores.create)  # type: ignore[assignment]
-    return Restored(OverlayStore(store), None, span.end, "fresh", 0)
+    return Restored(OverlayStore(store), None, 0, span.end, "fresh", 0)
 
 
-async def _choose_base(
-    changelog: TopicPartition,
-    span: OffsetRange,
+async def _bases(
+    changelog: _Changelog,
     authority: CommitRecord,
     local: tuple[StateStore, StoreMeta] | None,
     stores: TaskStores,
     run_blocking: Callable[..., Awaitable[object]],
-) -> tuple[StateStore, int, str]:
+    problems: list[str],
+) -> AsyncIterator[_Base]:
+    """Yield where the replay may begin, best first; each is made only when it is asked for."""
+    span = changelog.span
     if local is not None:
         store, meta = local
-        same_history = (
-            meta.commit.lineage == authority.lineage and meta.commit.epoch <= authority.epoch
-        )
-        if same_history and span.start <= meta.changelog_offset <= span.end:
-            return store, meta.changelog_offset, "local"
-        store.close()
-        _log.warning("%s: the local store does not fit the changelog, not used", changelog)
-    problems: list[str] = []
-    candidates = [authority.snapshot.id] if authority.snapshot is not None else []
-    while candidates:
-        snapshot_id = candidates.pop(0)
+        if _fits(meta, authority, span):
+            yield _Base(store, meta, meta.changelog_offset, "local")
+        else:
+            store.close()
+            _log.warning(
+                "%s: the local store does not fit the changelog, not used", changelog.partition
+            )
+    async for snapshot_id in _snapshots_of(authority, stores):
         try:
             store = await stores.from_snapshot(snapshot_id)
             meta_or_none = _meta(store)
-            if (
-                meta_or_none is not None
-                and span.start <= meta_or_none.changelog_offset <= span.end
-                and meta_or_none.commit.lineage == authority.lineage
-            ):
-                return store, meta_or_none.changelog_offset, "snapshot"
-            store.close()
-            problems.append(f"snapshot {snapshot_id} does not fit the changelog")
         except (SnapshotMissingError, SnapshotCorruptError) as error:
             # Storage that does not answer is another matter: that passes, and is tried again.
             problems.append(str(error))
-            _log.warning("%s: %s", changelog, error)
-        if len(problems) == 1:
-            older = [each for each in await stores.snapshot_ids() if each != snapshot_id]
-            candidates = older
+            _log.warning("%s: %s", changelog.partition, error)
+            continue
+        if meta_or_none is not None and _fits(meta_or_none, authority, span):
+            yield _Base(store, meta_or_none, meta_or_none.changelog_offset, "snapshot")
+        else:
+            store.close()
+            problems.append(f"snapshot {snapshot_id} does not fit the changelog")
     if span.start == 0 or not authority.layout:
         # Without tables there is nothing to rebuild: the commit record says it all.
-        fresh: StateStore = await run_blocking(stores.create)  # type: ignore[assignment]
-        return fresh, 0 if authority.layout else span.end, "changelog"
-    raise PositionLostError(
-        f"the state of {changelog} cannot be rebuilt: the changelog begins at offset "
-        f"{span.start}, and {'; '.join(problems) or 'no snapshot is known'}. Bring the snapshot "
-        "back (check --snapshots), or the local state directory"
+        store = await run_blocking(stores.create)  # type: ignore[assignment]
+        yield _Base(store, None, 0 if authority.layout else span.end, "changelog")
+
+
+def _fits(meta: StoreMeta, authority: CommitRecord, span: OffsetRange) -> bool:
+    return (
+        meta.commit.lineage == authority.lineage
+        and meta.commit.epoch <= authority.epoch
+        and span.start <= meta.changelog_offset <= span.end
     )
+
+
+async def _snapshots_of(authority: CommitRecord, stores: TaskStores) -> AsyncIterator[str]:
+    """Yield the committed snapshot; after it, for want of it, the others in storage."""
+    if authority.snapshot is None:
+        return
+    yield authority.snapshot.id
+    for snapshot_id in await stores.snapshot_ids():
+        if snapshot_id != authority.snapshot.id:
+            yield snapshot_id

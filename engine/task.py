@@ -30,11 +30,12 @@ from .changelog import (
     StoreMeta,
     encode_commit,
     encode_epoch,
+    next_generation,
 )
 from .errors import FencedError, WriteError
 from .log import Chunk, TopicPartition
 from .output import Outgoing, OutputBuffer
-from .restore import Restored, TaskStores, restore
+from .restore import OpenedStores, Restored, TaskStores, restore
 from .start_checks import check_fits, start_positions
 from .task_inputs import RepartitionInput, SourceInput, TaskInputs
 from .task_state import TaskState
@@ -78,7 +79,7 @@ class Task:
     ) -> None:
         self.id = task_id
         self._env = env
-        self._stores = stores
+        self._stores = OpenedStores(stores)
         self._snapshots = snapshots
         self._changelog = TopicPartition(
             env.resolved.plan.changelog(task_id.subtopology), task_id.partition
@@ -128,7 +129,10 @@ class Task:
         await self._blocking(self._build, restored)
         sub = env.resolved.subtopology(self.id)
         commit = restored.commit
-        self._generation = commit.generation + 1 if commit else 1
+        # No two starts may share a generation, not even two that know nothing of each other.
+        self._generation = next_generation(restored.generation, uuid.uuid4().int)
+        self._previous_generation = commit.generation if commit else 0
+        self._changelog_end = restored.changelog_offset
         self.epoch = commit.epoch if commit else 0
         self._lineage = commit.lineage if commit else uuid.uuid4().hex
         self._snapshot_ref = commit.snapshot if commit else None
@@ -230,7 +234,7 @@ class Task:
         assert self._reader is not None
         if self._calls.saturated:
             # Read no more until async steps have caught up; their results wake us.
-            await self._wait_for({asyncio.ensure_future(self._calls.finished.wait())}, wait_ms)
+            await self._wait_for([asyncio.ensure_future(self._calls.finished.wait())], wait_ms)
             return []
         wait_ms = self._bounded_wait(wait_ms)
         if wait_ms == 0 and self._poll is None:
@@ -240,14 +244,14 @@ class Task:
         others = [self._wake.wait()]
         if self._chain.async_stages:
             others.append(self._calls.finished.wait())
-        await self._wait_for({self._poll, *map(asyncio.ensure_future, others)}, wait_ms)
+        await self._wait_for([self._poll, *map(asyncio.ensure_future, others)], wait_ms)
         self._wake.clear()
         if not self._poll.done():
             return []
         poll, self._poll = self._poll, None
         return poll.result()
 
-    async def _wait_for(self, waits: set[asyncio.Future[Any]], wait_ms: int) -> None:
+    async def _wait_for(self, waits: list[asyncio.Future[Any]], wait_ms: int) -> None:
         await asyncio.wait(
             waits, timeout=max(wait_ms, 1) / 1000, return_when=asyncio.FIRST_COMPLETED
         )
@@ -334,15 +338,16 @@ class Task:
         if env.settings.guarantee == "at_least_once":
             # A position must not become durable before the output that it speaks of.
             await self._writer.flush(env.settings.commit_timeout_ms)
-        for batch in self._changelog_batches(delta, commit):
+        for batch in self._changelog_batches(commit):
             self._writer.append(self._changelog.topic, self._changelog.partition, batch)
         env.failpoint("after_delta_append")
         written = await self._writer.commit(env.settings.commit_timeout_ms)
         env.failpoint("after_commit")
+        self._check_alone(commit, written[self._changelog])
         meta = StoreMeta(commit, written[self._changelog])
         await self._blocking(self._apply, delta, msgspec.msgpack.encode(meta))  # 4
         env.failpoint("after_store_apply")
-        self.epoch = commit.epoch
+        self.epoch, self._previous_generation = commit.epoch, commit.generation
         self._positions_moved = self._dirty = False
         self._last_commit_ms = env.clock.monotonic_ms()
         self._metrics.commits.inc()
@@ -377,7 +382,7 @@ class Task:
                     f"{self._env.settings.barrier_timeout_ms} ms at a barrier; lower their "
                     "timeout= or in_flight="
                 )
-            await self._wait_for({asyncio.ensure_future(self._calls.finished.wait())}, left_ms)
+            await self._wait_for([asyncio.ensure_future(self._calls.finished.wait())], left_ms)
             self._calls.finished.clear()
             await self._append(
                 await self._blocking(self._process, [], False, self._env.clock.now_ms())
@@ -402,11 +407,24 @@ class Task:
             input_partitions=self._input_partitions(),
             snapshot=self._snapshot_ref,
             created_ms=self._env.clock.now_ms(),
+            previous_generation=self._previous_generation,
         )
         return outgoing, delta, commit
 
-    def _changelog_batches(self, delta: Any, commit: CommitRecord) -> list[Any]:
-        del delta
+    def _check_alone(self, commit: CommitRecord, written_to: int) -> None:
+        """Without transactions nothing fences: see by the offsets whether another owner writes.
+
+        What counts of it is decided by ``History``; an owner who may be the wrong one ends here.
+        """
+        expected = self._changelog_end + commit.pieces + 1
+        self._changelog_end = written_to
+        if self._env.settings.guarantee == "at_least_once" and written_to != expected:
+            raise FencedError(
+                f"another worker writes to {self._changelog} too: offset {written_to} was reached "
+                f"instead of {expected}"
+            )
+
+    def _changelog_batches(self, commit: CommitRecord) -> list[Any]:
         pieces, self._pieces = self._pieces, []
         self._metrics.delta_bytes.inc(sum(map(len, pieces)))
         codec = self._env.plane.record_batches
@@ -454,11 +472,18 @@ class Task:
             await self._writer.close()
         if self._snapshots is not None:
             await self._snapshots.close()
-        if self._restored is not None:
-            try:
-                await self._blocking(self._restored.store.close)
-            except Exception:
-                _log.exception("task %s: closing its store failed", self.id)
+        try:
+            await self._blocking(self._close_stores)
+        except Exception:
+            _log.exception("task %s: closing its store failed", self.id)
+
+    def _close_stores(self) -> None:
+        try:
+            if self._restored is not None:
+                self._restored.store.close()
+        finally:
+            # If the start got no further, what it had opened.
+            self._stores.close()
 
     # --- for the worker ----------------------------------------------------------------------
 

@@ -14,7 +14,8 @@ class Wakeup:
     """
 
     def __init__(self) -> None:
-        self._waiters: set[asyncio.Future[None]] = set()
+        # A dict for its order: who waited first is woken first, so that a simulation repeats.
+        self._waiters: dict[asyncio.Future[None], None] = {}
 
     def has_waiters(self) -> bool:
         """Return whether anybody waits."""
@@ -22,7 +23,7 @@ class Wakeup:
 
     def notify(self) -> None:
         """Wake everybody who waits now."""
-        waiters, self._waiters = self._waiters, set()
+        waiters, self._waiters = self._waiters, {}
         for waiter in waiters:
             if not waiter.done():
                 waiter.set_result(None)
@@ -32,12 +33,12 @@ class Wakeup:
         if timeout_s <= 0:
             return False
         waiter = asyncio.get_running_loop().create_future()
-        self._waiters.add(waiter)
+        self._waiters[waiter] = None
         try:
             async with asyncio.timeout(timeout_s):
                 await waiter
         except TimeoutError:
             return False
         finally:
-            self._waiters.discard(waiter)
+            self._waiters.pop(waiter, None)
         return True

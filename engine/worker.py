@@ -34,7 +34,7 @@ from .topic_watch import watch_topics
 from .watchdog import Watchdog
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Coroutine
+    from collections.abc import Callable
 
     from .clock import Clock
     from .config import WorkerSettings
@@ -112,11 +112,16 @@ class RunningTask:
     running_since_ms: int = 0
     wake: asyncio.Event = field(default_factory=asyncio.Event)
     runner: asyncio.Task[None] | None = None
+    starting: asyncio.Task[None] | None = None
+    pause_ms: int = 0
 
     def stop(self) -> None:
         """Ask it to commit and end."""
         self.stopping = True
         self.wake.set()
+        if self.starting is not None:
+            # Nothing is processed yet, and what is to be restored may be large.
+            self.starting.cancel()
         if self.task is not None:
             self.task.wake()
 
@@ -200,22 +205,27 @@ class Worker:
             session_timeout_ms=self._settings.session_timeout_ms,
         )
         helpers = [
-            asyncio.create_task(self._guarded(self._follow_assignments(assignor))),
-            asyncio.create_task(self._guarded(self._tell_offsets())),
-            asyncio.create_task(self._guarded(self._watch_loop_delay())),
-            asyncio.create_task(
-                self._guarded(watch_topics(self._log, resolved, self._settings.topics_interval_ms))
-            ),
+            asyncio.create_task(work)
+            for work in (
+                self._follow_assignments(assignor),
+                self._tell_offsets(),
+                self._watch_loop_delay(),
+                watch_topics(self._log, resolved, self._settings.topics_interval_ms),
+            )
         ]
-        await self._stop.wait()
         for helper in helpers:
-            helper.cancel()
-        await asyncio.gather(*helpers, return_exceptions=True)
-
-    async def _guarded(self, work: Coroutine[Any, Any, None]) -> None:
+            helper.add_done_callback(self._note_end)
         try:
-            await work
-        except Exception as error:
+            await self._stop.wait()
+        finally:
+            # Also if this very run is cancelled: nobody may start tasks while they are ended.
+            for helper in helpers:
+                helper.cancel()
+            await asyncio.gather(*helpers, return_exceptions=True)
+
+    def _note_end(self, helper: asyncio.Task[None]) -> None:
+        error = None if helper.cancelled() else helper.exception()
+        if error is not None:
             self._fail(error)
 
     def stop(self) -> None:
@@ -302,8 +312,9 @@ class Worker:
                 running.state = "waiting"
                 if self._clock.monotonic_ms() - began_ms > MAX_BACKOFF_MS:
                     backoff_ms = self._settings.restart_backoff_ms
+                pause_ms, running.pause_ms = max(backoff_ms, running.pause_ms), 0
                 with contextlib.suppress(TimeoutError):
-                    await asyncio.wait_for(running.wake.wait(), backoff_ms / 1000)
+                    await asyncio.wait_for(running.wake.wait(), pause_ms / 1000)
                 backoff_ms = min(backoff_ms * 2, MAX_BACKOFF_MS)
                 running.restarts += 1
         except Exception as error:
@@ -326,7 +337,9 @@ class Worker:
         running.task = task
         running.state = "starting"
         try:
-            await task.start()
+            if not await self._start(running, task):
+                await task.close()
+                return
             running.state, running.error = "running", None
             running.running_since_ms = self._clock.monotonic_ms()
             self._set_commit_intervals()
@@ -345,6 +358,20 @@ class Worker:
         finally:
             running.task = None
 
+    async def _start(self, running: RunningTask, task: Task) -> bool:
+        """Start a task; return False if it is to stop before it has started."""
+        running.starting = asyncio.create_task(task.start())
+        try:
+            await running.starting
+        except asyncio.CancelledError:
+            own = asyncio.current_task()
+            if not running.stopping or (own is not None and own.cancelling()):
+                raise
+            return False
+        finally:
+            running.starting = None
+        return True
+
     def _note_failure(self, running: RunningTask, error: BaseException) -> None:
         running.error = f"{type(error).__name__}: {error}"
         if self._is_steady(running) or running.failing_since_ms is None:
@@ -353,6 +380,10 @@ class Worker:
         self._metrics.restarts.labels(**labels).inc()
         if isinstance(error, FencedError):
             self._metrics.fenced.labels(**self._metrics.labels()).inc()
+            if self._settings.task.guarantee == "exactly_once":
+                # To start again at once would fence the new owner in turn. By then the group has
+                # told whose the task is; without transactions nobody was fenced but for a tie.
+                running.pause_ms = self._settings.session_timeout_ms // 3
             _log.warning("task %s was taken over by another worker: %s", running.id, error)
         else:
             _log.warning("task %s starts again after %s", running.id, running.error)
