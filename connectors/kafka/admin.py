@@ -217,6 +217,8 @@ class Admin:
             try:
                 if any(self._client.leader(tp) is None for tp in open_questions):
                     await self._client.refresh({tp.topic for tp in open_questions}, deadline)
+                    # Only here: a leader that we forgot ourselves says nothing about the topic.
+                    missing = missing + 1 if self._some_missing(open_questions) else 0
                 for node, led in self._by_leader(open_questions).items():
                     request = question.request(led, deadline)
                     answer = await self._client.send(
@@ -234,7 +236,6 @@ class Admin:
                     self._client.forget_leader(tp)
             if not open_questions:
                 break
-            missing = missing + 1 if self._some_missing(open_questions) else 0
             if missing >= MISSING_ATTEMPTS_MAX:
                 names = ", ".join(sorted(str(tp) for tp in open_questions))
                 raise TopicMissingError(f"{names} does not exist")

@@ -7,7 +7,12 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from riverrun.engine.errors import FencedError, OutcomeUnknownError, WriteError
+from riverrun.engine.errors import (
+    FencedError,
+    LogUnavailableError,
+    OutcomeUnknownError,
+    WriteError,
+)
 from riverrun.engine.log import TopicPartition
 from tests.batches import encode
 from tests.kafka.helpers import (
@@ -75,6 +80,17 @@ async def test_everybody_goes_on_after_a_kill_and_a_restart(broker: KafkaBroker)
         await member.leave()
         await writer.close()
         await reader.close()
+
+
+async def test_a_broker_that_is_away_is_not_a_missing_topic(broker: KafkaBroker) -> None:
+    # Longer than a topic that is missing is looked for.
+    async with started(broker.address, question_timeout_ms=6_000) as log:
+        key = TopicPartition(await new_topic(log), 0)
+        assert await log.offsets([key]) == {key: (0, 0)}
+        await asyncio.to_thread(broker.kill)
+
+        with pytest.raises(LogUnavailableError, match="within"):
+            await log.offsets([key])
 
 
 async def test_a_broker_that_stands_still_ends_the_commit_with_its_deadline(
