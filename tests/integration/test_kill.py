@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import random
+import re
+import shutil
 import signal
+from collections import Counter
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
@@ -32,6 +35,9 @@ STARTING_S = (0.0, 2.0)
 STARTING_SHARE = 0.2
 """How many are killed so soon that they may not have begun to work."""
 
+BARE_SHARE = 0.1
+"""How many lose their state directory as well."""
+
 START_DEADLINE_S = 60
 
 # Passed once for each start of a task, or once for each snapshot.
@@ -57,6 +63,7 @@ class Killer:
     kills: int = 0
     at_failpoints: dict[str, int] = field(default_factory=lambda: dict.fromkeys(FAILPOINTS, 0))
     reserved: int = 0
+    bare: int = 0
 
     async def kill(self) -> None:
         failpoints = asyncio.create_task(self._at_failpoints())
@@ -78,6 +85,9 @@ class Killer:
             return
         self.run.workers.check_alive()
         self.run.workers.kill(victim.number)
+        if self.chance.random() < BARE_SHARE:
+            shutil.rmtree(victim.state, ignore_errors=True)
+            self.bare += 1
         self.run.workers.start(victim.number)
         await self._count()
 
@@ -139,6 +149,14 @@ async def test_no_kill_changes_a_result(start_job: StartJob, say: Say) -> None:
         await run.settle()
         verdict = await run.verify()
 
-    say(f"{killer.kills} kills; {verdict}")
+        starts = Counter(
+            source
+            for slot in run.workers.slots
+            for source in re.findall(r"starts at epoch .*state from (\w+)", slot.text())
+        )
+    say(f"{killer.kills} kills, {killer.bare} with the disk; tasks started: {dict(starts)}")
+    say(str(verdict))
     assert killer.kills >= KILLS_MIN
+    assert starts["local"] > 0
+    assert starts["snapshot"] > 0
     assert all(count == ROUNDS for count in killer.at_failpoints.values())
