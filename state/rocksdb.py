@@ -147,8 +147,13 @@ class RocksDbStore:
         setattr(self._write_options, "disable_wal", True)  # noqa: B010
         try:
             self._db: Rdict = Rdict(str(self._path), self._options.build())
+        except Exception as error:
+            _raise_named(error, self._path, "open")
+        try:
             self._meta: bytes | None = self._db.get(_META_KEY)
         except Exception as error:
+            # The error's traceback keeps the database alive, and with it the lock.
+            self.close()
             _raise_named(error, self._path, "open")
 
     def get_many(self, keys: Sequence[bytes]) -> list[bytes | None]:
