@@ -18,6 +18,8 @@ from .sink import RepartitionLogic, SinkLogic
 from .watermarks import NO_WATERMARK, UNKNOWN, InputWatermark, combine
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from .batch import Batch
     from .metrics import Metrics, StepMetrics
     from .operator import AsyncLogic
@@ -63,6 +65,17 @@ class _Stage:
     def on_watermark(self, watermark: InputWatermark, *, grew: bool) -> None:
         """React to the merged watermark, then forward it."""
         raise NotImplementedError
+
+    @property
+    def merges(self) -> bool:
+        """Whether it has several inputs."""
+        return len(self._inputs) > 1
+
+    def resume(self, value_ms: int) -> None:
+        """Take up the watermark that it had come to before a restart."""
+        if value_ms > self.watermark.value_ms:
+            self.watermark = self.watermark._replace(value_ms=value_ms)
+            self.on_watermark(self.watermark, grew=True)
 
     def forward(self, watermark: InputWatermark) -> None:
         """Pass the watermark to the stages behind all ports."""
@@ -254,6 +267,20 @@ class Chain:
                 wanted = stage.logic.next_processing_time_ms()
                 if wanted is not None and wanted <= now_ms:
                     stage.logic.on_processing_time(now_ms, stage)
+
+    def merged_watermarks(self) -> dict[str, int]:
+        """Return the watermarks of steps with several inputs, for the commit record."""
+        return {
+            stage.name: stage.watermark.value_ms
+            for stage in self.stages
+            if stage.merges and stage.watermark.value_ms != NO_WATERMARK
+        }
+
+    def resume_merged(self, watermarks: Mapping[str, int]) -> None:
+        """Take up ``merged_watermarks``, when the inputs have taken up theirs."""
+        for stage in self.stages:
+            if stage.name in watermarks:
+                stage.resume(watermarks[stage.name])
 
     def write_watermarks(self) -> bool:
         """Tell downstream tasks the watermarks; part of the barrier. Returns whether any moved."""

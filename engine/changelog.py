@@ -83,6 +83,8 @@ class CommitRecord(msgspec.Struct, frozen=True):
         snapshot: The newest complete snapshot.
         created_ms: Wall clock when it was written.
         previous_generation: Generation of the epoch before, which this one goes on from.
+        merged: Watermark of each step with several inputs. It may be ahead of what follows from
+            the watermarks of its inputs: one of them was idle, and woke up.
         version: Format of this record.
     """
 
@@ -100,6 +102,7 @@ class CommitRecord(msgspec.Struct, frozen=True):
     snapshot: SnapshotRef | None
     created_ms: int
     previous_generation: int = 0
+    merged: dict[str, int] = {}
     version: int = FORMAT_VERSION
 
 
@@ -185,22 +188,21 @@ class History:
         self.newest = newest
         self.generation = newest.generation if newest is not None else 0
         """The highest seen so far."""
-        self.is_certain = False
-        """Whether ``newest`` goes on from another one that was seen."""
+        self.is_certain = newest is not None
+        """Whether ``newest`` is known to count: given, or going on from another one."""
 
     def take(self, commit: CommitRecord) -> bool:
         """Take in the next commit record; return whether it counts."""
         if commit.generation < self.generation:
             return False
         self.generation = commit.generation
-        if self.newest is not None and not _goes_on(self.newest, commit):
-            # Without having seen what was before, the first may have been the wrong one. The
-            # epoch of a wrong one is never beyond those that count.
-            if self.is_certain or commit.epoch <= self.newest.epoch:
+        if self.newest is not None:
+            if _goes_on(self.newest, commit):
+                self.is_certain = True
+            elif self.is_certain or commit.epoch <= self.newest.epoch:
+                # Not having seen what was before, the first may have been one that does not
+                # count. The epoch of such a one is never beyond those that do.
                 return False
-            self.newest = commit
-            return True
-        self.is_certain = self.newest is not None
         self.newest = commit
         return True
 
@@ -225,7 +227,7 @@ class ChangelogReplay:
 
     def __init__(self, base: CommitRecord | None = None) -> None:
         self._history = History(base)
-        # A base is certain by itself: what does not go on from it, does not count for it.
+        # Also without a base: then the replay begins with the first of all epochs.
         self._history.is_certain = True
         # {(generation, epoch): pieces}: owners without transactions may write in between.
         self._pieces: dict[tuple[int, int], list[bytes]] = {}

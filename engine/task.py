@@ -408,6 +408,7 @@ class Task:
             snapshot=self._snapshot_ref,
             created_ms=self._env.clock.now_ms(),
             previous_generation=self._previous_generation,
+            merged=self._chain.merged_watermarks(),
         )
         return outgoing, delta, commit
 

@@ -106,7 +106,9 @@ class TaskInputs:
                 each.watermark.floor_ms = position.watermark_ms
         for mark in commit.upstream:
             for each in self._inputs.values():
-                if isinstance(each, RepartitionInput) and each.node.name == mark.step:
+                if not isinstance(each, RepartitionInput) or each.node.name != mark.step:
+                    continue
+                if mark.upstream in each.upstream:
                     each.upstream[mark.upstream] = InputWatermark(mark.watermark_ms, mark.idle)
         for position in commit.positions:
             where = TopicPartition(position.topic, position.partition)
@@ -116,6 +118,7 @@ class TaskInputs:
                 watermark = InputWatermark(position.watermark_ms, position.idle)
                 self._told[where] = watermark
                 self._chain.advance(each.node.name, watermark)
+        self._chain.resume_merged(commit.merged)
 
     def process(self, chunk: Chunk, now_ms: int) -> None:
         """Decode a chunk and push it through the chain."""
