@@ -3,23 +3,21 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from itertools import compress
+from typing import TYPE_CHECKING, Any, cast
 
 import polars as pl
 
+from .labels import KEY as KEY
+from .labels import POSITION as POSITION
+from .labels import RESERVED, KeyLabel, Label
+from .labels import TIME as TIME
+from .labels import key_series as key_series
+from .labels import keys_to_list as keys_to_list
 from .schema import Schema
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
-
-TIME = "__time"
-"""Column with the event time, Int64, milliseconds since the Unix epoch."""
-KEY = "__key"
-"""Column with the key; absent as long as a stream has no key."""
-POSITION = "__position"
-"""Column with the index of the record in its origin, UInt32."""
-
-_RESERVED = (TIME, KEY, POSITION)
+    from collections.abc import Iterable, Mapping, Sequence
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,34 +54,47 @@ class RawRecords:
 class Batch:
     """Records that move together: values with event times, keys and positions in their origin.
 
-    Immutable. It holds columns (a Polars frame), rows (Python objects), or both once converted.
-    Adjacent operators hand the same batch on; a conversion is done once and kept.
+    Immutable. Values are columns, rows (Python objects), or both once converted; a column is made
+    of rows when it is asked for, so that fields nobody reads cost nothing. Adjacent operators hand
+    the same batch on; a conversion is done once and kept.
 
     Args:
         schema: Columns and row type; None for rows of unknown form.
+        times: Event time of each record.
+        columns: Value columns at hand, by name; all of them if there are no rows.
+        rows: Values as Python objects.
+        keys: Key of each record; None for a stream without keys.
+        positions: Index in ``origin`` of each record; None if unknown.
         origin: The source records it came from, None behind a window or a repartition.
     """
 
-    __slots__ = ("_frame", "_keys", "_positions", "_rows", "_times", "origin", "schema")
+    __slots__ = (
+        "_columns", "_is_columnar", "_keys", "_mask", "_positions", "_rows", "_times", "_whole",
+        "origin", "schema",
+    )  # fmt: skip
 
     def __init__(
         self,
         schema: Schema | None,
+        times: Label,
         *,
-        frame: pl.DataFrame | None = None,
+        columns: Mapping[str, pl.Series] | None = None,
         rows: list[Any] | None = None,
-        times: list[int] | None = None,
-        keys: list[Any] | None = None,
-        positions: list[int] | None = None,
+        keys: KeyLabel | None = None,
+        positions: Label | None = None,
         origin: RawRecords | None = None,
     ) -> None:
         self.schema = schema
         self.origin = origin
-        self._frame = frame
-        self._rows = rows
         self._times = times
         self._keys = keys
         self._positions = positions
+        self._rows = rows
+        self._columns: dict[str, pl.Series] = dict(columns or {})
+        self._is_columnar = rows is None
+        # What it is a part of, and which part: values are taken out of it when they are needed.
+        self._whole: Batch | None = None
+        self._mask: pl.Series | None = None
 
     @staticmethod
     def of_rows(
@@ -105,40 +116,104 @@ class Batch:
             schema: Schema of the rows, None if they have none.
             origin: The source records they came from.
         """
-        return Batch(schema, rows=rows, times=times, keys=keys, positions=positions, origin=origin)
+        return Batch(
+            schema,
+            Label(TIME, times),
+            rows=rows,
+            keys=None if keys is None else KeyLabel(keys),
+            positions=None if positions is None else Label(POSITION, positions),
+            origin=origin,
+        )
 
     @staticmethod
     def of_frame(
         frame: pl.DataFrame, *, schema: Schema | None = None, origin: RawRecords | None = None
     ) -> Batch:
         """Return a batch of columns; ``frame`` has the column ``TIME``, and maybe ``KEY``."""
-        return Batch(schema or frame_schema(frame), frame=frame, origin=origin)
+        columns = {column.name: column for column in frame.get_columns()}
+        times, keys = columns.pop(TIME), columns.pop(KEY, None)
+        positions = columns.pop(POSITION, None)
+        if schema is None:
+            schema = Schema(None, {name: column.dtype for name, column in columns.items()})
+        return Batch(
+            schema,
+            Label(TIME, column=times),
+            columns=columns,
+            keys=None if keys is None else KeyLabel(column=keys),
+            positions=None if positions is None else Label(POSITION, column=positions),
+            origin=origin,
+        )
 
     def __len__(self) -> int:
         """Return the number of records."""
-        if self._rows is not None:
-            return len(self._rows)
-        assert self._frame is not None
-        return self._frame.height
+        return len(self._times)
 
     @property
     def is_columnar(self) -> bool:
-        """Whether columns are at hand without a conversion."""
-        return self._frame is not None
+        """Whether all columns are at hand without a conversion."""
+        return self._is_columnar
 
     @property
     def has_rows(self) -> bool:
         """Whether rows are at hand without a conversion."""
-        return self._rows is not None
+        return self._rows is not None or (self._whole is not None and self._whole.has_rows)
 
     @property
     def has_keys(self) -> bool:
         """Whether the records have keys."""
-        if self._frame is not None:
-            return KEY in self._frame.columns
         return self._keys is not None
 
-    # --- the two forms -----------------------------------------------------------------------
+    # --- values ------------------------------------------------------------------------------
+
+    def rows(self) -> list[Any]:
+        """Return the values as Python objects of the schema's record type."""
+        if self._rows is None:
+            if self._whole is not None and self._whole.has_rows:
+                assert self._mask is not None
+                self._rows = list(compress(self._whole.rows(), self._mask.to_list()))
+            else:
+                frame = self.values_frame()
+                self._rows = (self.schema or frame_schema(frame)).to_rows(frame)
+        return self._rows
+
+    def column(self, name: str) -> pl.Series | None:
+        """Return one value column, None if there is none of that name.
+
+        Raises:
+            TypeError: If a value does not fit the column.
+        """
+        found = self._columns.get(name)
+        if found is None and not self._is_columnar:
+            if self.schema is None:
+                self.column_names()
+                return self._columns.get(name)
+            if name not in self.schema.columns:
+                return None
+            found = self.schema.to_column(self.rows(), name)
+            self._columns[name] = found
+        elif found is None and self._whole is not None:
+            found = self._whole.column(name)
+            if found is not None:
+                assert self._mask is not None
+                found = self._columns[name] = found.filter(self._mask)
+        return found
+
+    def columns(self, names: Iterable[str]) -> pl.DataFrame:
+        """Return some value columns, those of them that there are.
+
+        Raises:
+            TypeError: If the rows do not fit one set of columns.
+        """
+        found = [column for name in names if (column := self.column(name)) is not None]
+        return pl.DataFrame(found)
+
+    def values_frame(self) -> pl.DataFrame:
+        """Return all value columns.
+
+        Raises:
+            TypeError: If the rows do not fit one set of columns.
+        """
+        return self.columns(self.column_names())
 
     def frame(self) -> pl.DataFrame:
         """Return value columns together with ``TIME`` and, where known, ``KEY``, ``POSITION``.
@@ -146,54 +221,71 @@ class Batch:
         Raises:
             TypeError: If the rows do not fit one set of columns.
         """
-        if self._frame is None:
-            assert self._rows is not None
-            assert self._times is not None
-            values = rows_to_frame(self._rows, self.schema)
-            extra = [pl.Series(TIME, self._times, dtype=pl.Int64)]
-            if self._keys is not None:
-                extra.append(key_series(self._keys))
-            if self._positions is not None:
-                extra.append(pl.Series(POSITION, self._positions, dtype=pl.UInt32))
-            self._frame = values.with_columns(extra) if values.width else pl.DataFrame(extra)
-            if self.schema is None:
-                self.schema = frame_schema(self._frame)
-        return self._frame
+        labels = [self._times, self._keys, self._positions]
+        columns = [label.column() for label in labels if label is not None]
+        return pl.DataFrame([*self.values_frame().get_columns(), *columns])
 
-    def values_frame(self) -> pl.DataFrame:
-        """Return the value columns alone."""
-        frame = self.frame()
-        return frame.drop([name for name in _RESERVED if name in frame.columns])
+    def column_names(self) -> list[str]:
+        """Return the names of all value columns; whatever is not a column yet is converted.
 
-    def rows(self) -> list[Any]:
-        """Return the values as Python objects of the schema's record type."""
-        if self._rows is None:
-            assert self._frame is not None
-            schema = self.schema or frame_schema(self._frame)
-            self._rows = schema.to_rows(self._frame)
-        return self._rows
+        Raises:
+            TypeError: If the rows do not fit one set of columns.
+        """
+        if self._is_columnar and self._whole is None:
+            return list(self._columns)
+        if self._is_columnar and self._whole is not None:
+            names = self._whole.column_names()
+        elif self.schema is None:
+            frame = rows_to_frame(self.rows(), None)
+            self._columns = {column.name: column for column in frame.get_columns()}
+            self.schema = frame_schema(frame)
+            names = frame.columns
+        else:
+            names = list(self.schema.columns)
+        for name in names:
+            self.column(name)
+        self._is_columnar = True
+        return names
+
+    # --- labels ------------------------------------------------------------------------------
 
     def times(self) -> list[int]:
         """Return the event times, milliseconds since the Unix epoch."""
-        if self._times is None:
-            assert self._frame is not None
-            self._times = self._frame.get_column(TIME).to_list()
-        return self._times
+        return self._times.values()
+
+    def time_column(self) -> pl.Series:
+        """Return the event times as the column ``TIME``, Int64."""
+        return self._times.column()
+
+    def max_time(self) -> int:
+        """Return the latest event time."""
+        latest = self._times.column().max()
+        assert isinstance(latest, int)
+        return latest
+
+    def min_time(self) -> int:
+        """Return the earliest event time."""
+        earliest = self._times.column().min()
+        assert isinstance(earliest, int)
+        return earliest
 
     def keys(self) -> list[Any]:
         """Return the keys; all None for a stream without keys."""
+        return [None] * len(self) if self._keys is None else self._keys.values()
+
+    def key_column(self) -> pl.Series:
+        """Return the keys as the column ``KEY``; all null for a stream without keys."""
         if self._keys is None:
-            if self._frame is not None and KEY in self._frame.columns:
-                self._keys = keys_to_list(self._frame.get_column(KEY))
-            else:
-                return [None] * len(self)
-        return self._keys
+            return pl.Series(KEY, [None] * len(self))
+        return self._keys.column()
+
+    def wire_keys(self) -> list[bytes | None]:
+        """Return the keys as the bytes that topics carry."""
+        return [None] * len(self) if self._keys is None else self._keys.wire()
 
     def positions(self) -> list[int] | None:
         """Return the index of each record in ``origin``, None if unknown."""
-        if self._positions is None and self._frame is not None and POSITION in self._frame.columns:
-            self._positions = self._frame.get_column(POSITION).to_list()
-        return self._positions
+        return None if self._positions is None else self._positions.values()
 
     # --- derived batches ---------------------------------------------------------------------
 
@@ -203,34 +295,65 @@ class Batch:
         Rows are kept where there are rows: those without a schema may each have other fields,
         which columns would fill with nulls.
         """
-        if self._frame is not None:
-            kept = None if self._rows is None else [self._rows[i] for i in indices]
-            return Batch(self.schema, frame=self._frame[indices], rows=kept, origin=self.origin)
-        rows, times, keys, positions = self._rows, self._times, self._keys, self._positions
-        assert rows is not None
-        assert times is not None
-        return Batch(
+        if self._is_columnar:
+            self.column_names()
+        rows = self.rows() if self.has_rows else None
+        taken = Batch(
             self.schema,
-            rows=[rows[i] for i in indices],
-            times=[times[i] for i in indices],
-            keys=None if keys is None else [keys[i] for i in indices],
-            positions=None if positions is None else [positions[i] for i in indices],
+            self._times.take(indices),
+            columns={name: column.gather(indices) for name, column in self._columns.items()},
+            rows=None if rows is None else [rows[i] for i in indices],
+            keys=None if self._keys is None else self._keys.take(indices),
+            positions=None if self._positions is None else self._positions.take(indices),
             origin=self.origin,
         )
+        taken._is_columnar = self._is_columnar
+        return taken
+
+    def where(self, mask: pl.Series) -> Batch:
+        """Return the records that a Boolean column without nulls marks.
+
+        Values stay where they are until they are asked for.
+        """
+        kept = Batch(
+            self.schema,
+            self._times.where(mask),
+            keys=None if self._keys is None else self._keys.where(mask),
+            positions=None if self._positions is None else self._positions.where(mask),
+            origin=self.origin,
+        )
+        kept._whole, kept._mask = self, mask
+        kept._is_columnar = self._is_columnar
+        if not self._is_columnar:
+            kept._columns = {name: each.filter(mask) for name, each in self._columns.items()}
+        return kept
 
     def with_frame(self, frame: pl.DataFrame, schema: Schema | None = None) -> Batch:
         """Return a batch of other columns; the reserved columns must be in ``frame``."""
-        return Batch(schema or frame_schema(frame), frame=frame, origin=self.origin)
+        return Batch.of_frame(frame, schema=schema, origin=self.origin)
+
+    def with_columns(self, values: pl.DataFrame) -> Batch:
+        """Return a batch with other value columns for the same records."""
+        assert values.height == len(self)
+        columns = {column.name: column for column in values.get_columns()}
+        return Batch(
+            frame_schema(values),
+            self._times,
+            columns=columns,
+            keys=self._keys,
+            positions=self._positions,
+            origin=self.origin,
+        )
 
     def with_values(self, rows: list[Any], schema: Schema | None = None) -> Batch:
         """Return a batch with other values for the same records."""
         assert len(rows) == len(self)
         return Batch(
             schema,
+            self._times,
             rows=rows,
-            times=self.times(),
-            keys=self.keys() if self.has_keys else None,
-            positions=self.positions(),
+            keys=self._keys,
+            positions=self._positions,
             origin=self.origin,
         )
 
@@ -238,39 +361,38 @@ class Batch:
         self, rows: list[Any], parents: list[int], schema: Schema | None = None
     ) -> Batch:
         """Return a batch of other values, each with time, key and position of a parent record."""
-        times, positions = self.times(), self.positions()
-        keys = self.keys() if self.has_keys else None
         return Batch(
             schema,
+            self._times.take(parents),
             rows=rows,
-            times=[times[i] for i in parents],
-            keys=None if keys is None else [keys[i] for i in parents],
-            positions=None if positions is None else [positions[i] for i in parents],
+            keys=None if self._keys is None else self._keys.take(parents),
+            positions=None if self._positions is None else self._positions.take(parents),
             origin=self.origin,
         )
 
-    def with_keys(self, keys: list[Any]) -> Batch:
+    def with_keys(self, keys: list[Any] | pl.Series) -> Batch:
         """Return the same records under other keys."""
         assert len(keys) == len(self)
-        if self._rows is None:
-            assert self._frame is not None
-            return Batch(
-                self.schema, frame=self._frame.with_columns(key_series(keys)), origin=self.origin
-            )
-        return Batch(
+        label = KeyLabel(keys) if isinstance(keys, list) else KeyLabel(column=keys.alias(KEY))
+        keyed = Batch(
             self.schema,
+            self._times,
             rows=self._rows,
-            times=self.times(),
-            keys=keys,
-            positions=self.positions(),
+            keys=label,
+            positions=self._positions,
             origin=self.origin,
         )
+        # One and the same: what either converts, both have.
+        keyed._columns = self._columns
+        keyed._is_columnar = self._is_columnar
+        keyed._whole, keyed._mask = self._whole, self._mask
+        return keyed
 
 
 def frame_schema(frame: pl.DataFrame) -> Schema:
     """Return the schema of a frame's value columns, with dicts for rows."""
     return Schema(
-        None, {name: dtype for name, dtype in frame.schema.items() if name not in _RESERVED}
+        None, {name: dtype for name, dtype in frame.schema.items() if name not in RESERVED}
     )
 
 
@@ -288,28 +410,10 @@ def rows_to_frame(rows: list[Any], schema: Schema | None) -> pl.DataFrame:
     if isinstance(first, dict):
         return pl.DataFrame(rows, infer_schema_length=None)
     try:
-        found = Schema.of(type(first))
+        found = Schema.of(cast("type[Any]", type(first)))
     except Exception as error:
         raise TypeError(
             f"rows of type {type(first).__name__} have no columns; return dicts or records of a "
             "declared type, or use a Python function in place of an expression"
         ) from error
     return found.to_frame(rows)
-
-
-def key_series(keys: list[Any]) -> pl.Series:
-    """Return keys as a column; composite keys (tuples) become structs."""
-    first = next((key for key in keys if key is not None), None)
-    if isinstance(first, tuple):
-        names = [f"f{i}" for i in range(len(first))]
-        return pl.Series(
-            KEY, [None if k is None else dict(zip(names, k, strict=True)) for k in keys]
-        )
-    return pl.Series(KEY, keys)
-
-
-def keys_to_list(series: pl.Series) -> list[Any]:
-    """Return a key column as Python keys; structs become tuples."""
-    if isinstance(series.dtype, pl.Struct):
-        return [None if key is None else tuple(key.values()) for key in series.to_list()]
-    return series.to_list()

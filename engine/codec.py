@@ -23,6 +23,7 @@ class DecodedValues:
     Attributes:
         rows: Python objects, in order.
         frame: Columns, in order.
+        columns: Columns of ``rows`` that decoding has made by the way, by name.
         kept: Index of each decoded value in the input; None if all were decoded.
         failures: Index and reason of each value that could not be.
     """
@@ -31,6 +32,7 @@ class DecodedValues:
     frame: pl.DataFrame | None = None
     kept: list[int] | None = None
     failures: list[tuple[int, Exception]] = field(default_factory=list[tuple[int, Exception]])
+    columns: dict[str, pl.Series] = field(default_factory=dict[str, "pl.Series"])
 
 
 class Codec(Protocol):

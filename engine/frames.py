@@ -88,7 +88,7 @@ def decode(data: bytes, schema: Schema | None) -> Frame:
         if kind == _COLUMNS:
             return Frame(
                 upstream,
-                batch=Batch(schema, frame=pl.read_ipc(body)),
+                batch=Batch.of_frame(pl.read_ipc(body), schema=schema),
             )
         return Frame(upstream, batch=_decode_rows(body, schema))
     except CorruptBatchError:
@@ -127,7 +127,7 @@ def concat(batches: list[Batch], schema: Schema | None) -> list[Batch]:
     if all(batch.is_columnar for batch in batches):
         frames = [batch.frame() for batch in batches]
         if all(frame.schema == frames[0].schema for frame in frames):
-            return [Batch(schema, frame=pl.concat(frames, rechunk=True))]
+            return [Batch.of_frame(pl.concat(frames, rechunk=True), schema=schema)]
         return batches
     if any(batch.is_columnar for batch in batches):
         return batches

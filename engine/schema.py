@@ -84,20 +84,26 @@ class Schema:
         Raises:
             TypeError: If a value does not fit its declared type.
         """
-        series: list[pl.Series] = []
-        for name, dtype in self.columns.items():
-            try:
-                values = self.column_values(rows, name)
-                if dtype.is_nested():
-                    values = msgspec.to_builtins(
-                        values,
-                        builtin_types=(dt.datetime, dt.date, bytes),
-                        enc_hook=pydantic_to_dict,
-                    )
-                series.append(pl.Series(name, values, dtype=dtype, strict=True))
-            except (TypeError, ValueError, OverflowError, pl.exceptions.PolarsError) as error:
-                raise TypeError(f"a value of column {name!r} is not {dtype}: {error}") from error
-        return pl.DataFrame(series)
+        return pl.DataFrame([self.to_column(rows, name) for name in self.columns])
+
+    def to_column(self, rows: Sequence[Any], name: str) -> pl.Series:
+        """Return one field of rows as a column.
+
+        Raises:
+            TypeError: If a value does not fit its declared type.
+        """
+        dtype = self.columns[name]
+        try:
+            values = self.column_values(rows, name)
+            if dtype.is_nested():
+                values = msgspec.to_builtins(
+                    values,
+                    builtin_types=(dt.datetime, dt.date, bytes),
+                    enc_hook=pydantic_to_dict,
+                )
+            return pl.Series(name, values, dtype=dtype, strict=True)
+        except (TypeError, ValueError, OverflowError, pl.exceptions.PolarsError) as error:
+            raise TypeError(f"a value of column {name!r} is not {dtype}: {error}") from error
 
     def column_values(self, rows: Sequence[Any], name: str) -> list[Any]:
         """Return one field of each row; None where a row has no such key."""

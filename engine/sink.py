@@ -7,14 +7,13 @@ from typing import TYPE_CHECKING, Any, cast
 import polars as pl
 
 from . import frames
-from .batch import KEY, Batch, keys_to_list
 from .codec import EncodeError
 from .errors import BatchTooLargeError, RecordError, TopologyError
-from .keys import key_to_wire
 from .operator import OperatorLogic
 from .schema import Schema
 
 if TYPE_CHECKING:
+    from .batch import Batch
     from .failures import StepFailures
     from .graph import RepartitionNode, SinkNode
     from .operator import Collector
@@ -59,7 +58,7 @@ class SinkLogic(OperatorLogic):
         """Encode and collect a batch."""
         del out
         batch, values = self._encoded(batch)
-        keys = wire_keys(batch)
+        keys = batch.wire_keys()
         self._drop_too_large(batch, keys, values)
 
     def _encoded(self, batch: Batch) -> tuple[Batch, list[bytes | None]]:
@@ -83,7 +82,7 @@ class SinkLogic(OperatorLogic):
     ) -> None:
         times = batch.times()
         limit = self._max_bytes - 1_000  # headers of record and batch
-        if max((len(v) for v in values if v is not None), default=0) > limit:
+        if _longest(values) > limit:
             kept = [i for i in range(len(values)) if self._fits(batch, i, keys[i], values[i])]
             keys, values = [keys[i] for i in kept], [values[i] for i in kept]
             times = [times[i] for i in kept]
@@ -135,12 +134,11 @@ class RepartitionLogic(OperatorLogic):
         if count == 1:
             self._write(0, batch, columnar)
             return
-        targets = self._output.partitioner(self._topic).partitions(wire_keys(batch))
+        targets = self._output.partitioner(self._topic).partitions(batch.wire_keys())
         if columnar:
-            frame = batch.frame()
             wanted = pl.Series(targets)
             for partition in sorted(set(targets)):
-                self._write(partition, batch.with_frame(frame.filter(wanted == partition)), True)
+                self._write(partition, batch.where(wanted == partition), True)
             return
         members: dict[int, list[int]] = {}
         for index, partition in enumerate(targets):
@@ -160,7 +158,7 @@ class RepartitionLogic(OperatorLogic):
         if len(data) > FRAME_BYTES_MAX and count > 1:
             self._split(partition, batch, columnar)
             return
-        time = max(max(batch.times()), 0)
+        time = max(batch.max_time(), 0)
         self._output.write(self._topic, [None], [data], [time], partitions=[partition])
 
     def _split(self, partition: int, batch: Batch, columnar: bool) -> None:
@@ -193,18 +191,11 @@ class RepartitionLogic(OperatorLogic):
         return True
 
 
-def wire_keys(batch: Batch) -> list[bytes | None]:
-    """Return the keys of a batch as the bytes that topics carry."""
-    if not batch.has_keys:
-        return [None] * len(batch)
-    if batch.is_columnar:
-        series = batch.frame().get_column(KEY)
-        if series.dtype == pl.String:
-            return series.cast(pl.Binary).to_list()
-        keys: list[Any] = keys_to_list(series)
-    else:
-        keys = batch.keys()
-    return [key_to_wire(key) for key in keys]
+def _longest(values: list[bytes | None]) -> int:
+    try:
+        return max(map(len, values), default=0)  # type: ignore[arg-type]
+    except TypeError:  # tombstones among them
+        return max((len(value) for value in values if value is not None), default=0)
 
 
 def _has_columns(batch: Batch) -> bool:

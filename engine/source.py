@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import datetime as dt
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
 import orjson
 import polars as pl
 
-from .batch import KEY, POSITION, TIME, Batch, RawRecords
+from .batch import Batch, RawRecords
+from .labels import POSITION, TIME, KeyLabel, Label
+from .schema import Schema
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -20,6 +22,8 @@ if TYPE_CHECKING:
 
 EVENT_TIME_MAX_MS = 253_402_300_799_999
 """The last millisecond of the year 9999; what is later is a mistake, such as microseconds."""
+
+_NO_SCHEMA = Schema(None, {})
 
 _KEY_READERS: dict[KeyFormat, Callable[[bytes], Any]] = {
     "text": bytes.decode,
@@ -61,30 +65,98 @@ class SourceHead:
         decoded = self._node.codec.decode(records.values)
         for index, error in decoded.failures:
             self._failures.raw_failed(records, index, error)
+        batch = self._all_good(records, decoded, now_ms)
+        if batch is not None:
+            return batch
         positions = list(range(len(records))) if decoded.kept is None else decoded.kept
         if not positions:
             return None
-        batch = self._assemble(records, decoded, positions)
-        return self._checked(records, batch, now_ms)
+        return self._checked(records, decoded, positions, now_ms)
 
-    def _assemble(self, records: RawRecords, decoded: DecodedValues, positions: list[int]) -> Batch:
-        keys = self._keys(records, positions)
-        times = self._times(records, decoded, positions)
-        schema = self._node.schema
+    # --- the usual case: nothing is wrong, and no record is looked at by itself ---------------
+
+    def _all_good(self, records: RawRecords, decoded: DecodedValues, now_ms: int) -> Batch | None:
+        """Return a batch of all records, None if there might be something wrong with any."""
+        if decoded.kept is not None:
+            return None
+        columns = dict(decoded.columns)
         if decoded.frame is not None:
-            extra = [
-                pl.Series(TIME, times, dtype=pl.Int64),
-                pl.Series(POSITION, positions, dtype=pl.UInt32),
-            ]
-            if keys is not None:
-                extra.append(pl.Series(KEY, keys))
-            return Batch(schema, frame=decoded.frame.with_columns(extra), origin=records)
-        assert decoded.rows is not None
-        return Batch.of_rows(
-            decoded.rows, times, keys=keys, positions=positions, schema=schema, origin=records
+            columns = {column.name: column for column in decoded.frame.get_columns()}
+        keys = self._key_label(records.keys)
+        times = self._time_column(records, decoded, columns, self._latest_ms(now_ms))
+        if keys is None or times is None:
+            return None
+        positions = pl.Series(POSITION, np.arange(len(times), dtype=np.uint32))
+        return Batch(
+            self._node.schema,
+            Label(TIME, column=times),
+            columns=columns,
+            rows=decoded.rows,
+            keys=keys,
+            positions=Label(POSITION, column=positions),
+            origin=records,
         )
 
-    def _keys(self, records: RawRecords, positions: list[int]) -> list[Any] | None:
+    def _key_label(self, raw: Sequence[bytes | None]) -> KeyLabel | None:
+        if self._node.key_format == "bytes":
+            return KeyLabel(list(raw))
+        nulls = raw.count(None)
+        if nulls == len(raw):
+            return KeyLabel([None] * nulls)
+        if not nulls and self._node.key_format == "text":
+            keys = cast("Sequence[bytes]", raw)
+            if b"".join(keys).isascii():
+                # Each by itself is text then, and text is written as it is read.
+                return KeyLabel(wire=list(keys))
+        try:
+            return KeyLabel([None if key is None else self._read_key(key) for key in raw])
+        except ValueError:
+            return None
+
+    def _time_column(
+        self,
+        records: RawRecords,
+        decoded: DecodedValues,
+        columns: dict[str, pl.Series],
+        latest_ms: int,
+    ) -> pl.Series | None:
+        """Return event times, all of them valid; a column made for that is added to ``columns``."""
+        where, schema = self._node.event_time, self._node.schema
+        try:
+            if where is None:
+                times = pl.Series(records.timestamps_ms, dtype=pl.Int64)
+            elif not isinstance(where, str):
+                if decoded.rows is None:
+                    return None
+                times = pl.Series(list(map(where, decoded.rows)), strict=True)
+            elif where in columns:
+                times = columns[where]
+            elif decoded.rows is None:
+                return None
+            elif schema is not None and where in schema.columns:
+                times = columns[where] = schema.to_column(decoded.rows, where)
+            else:
+                times = pl.Series(self._field(decoded.rows, where), strict=True)
+        except Exception:
+            # Whatever a user's function raises, or that it gave no number: told one by one.
+            return None
+        if isinstance(times.dtype, pl.Datetime):
+            times = times.dt.epoch("ms")
+        if times.dtype != pl.Int64 or times.null_count():
+            return None
+        earliest, latest = cast("int", times.min()), cast("int", times.max())
+        return times.alias(TIME) if earliest >= 0 and latest <= latest_ms else None
+
+    def _latest_ms(self, now_ms: int) -> int:
+        """Return the latest event time that is not a mistake."""
+        future_ms = self._node.watermark.max_future_ms
+        return (
+            EVENT_TIME_MAX_MS if future_ms is None else min(EVENT_TIME_MAX_MS, now_ms + future_ms)
+        )
+
+    # --- one by one ---------------------------------------------------------------------------
+
+    def _keys(self, records: RawRecords, positions: list[int]) -> list[Any]:
         raw: Sequence[bytes | None] = records.keys
         if len(positions) != len(records):
             raw = [raw[i] for i in positions]
@@ -113,38 +185,25 @@ class SourceHead:
         if isinstance(where, str):
             if decoded.frame is not None:
                 return _column_ms(decoded.frame.get_column(where))
-            rows = decoded.rows or []
-            if self._is_mapping():
-                return [row.get(where) for row in rows]
-            return [getattr(row, where) for row in rows]
-        rows = decoded.rows
-        if rows is None:
-            assert decoded.frame is not None
-            schema = self._node.schema
-            rows = schema.to_rows(decoded.frame) if schema else decoded.frame.to_dicts()
+            return self._field(decoded.rows or [], where)
         times: list[Any] = []
-        for row in rows:
+        for row in self._rows(decoded):
             try:
                 times.append(where(row))
             except Exception as error:
                 times.append(_Bad(error))
         return times
 
-    def _is_mapping(self) -> bool:
-        schema = self._node.schema
-        return schema is None or schema.record_type is None or issubclass(schema.record_type, dict)
+    def _field(self, rows: list[Any], name: str) -> list[Any]:
+        return (self._node.schema or _NO_SCHEMA).column_values(rows, name)
 
-    def _checked(self, records: RawRecords, batch: Batch, now_ms: int) -> Batch | None:
-        times = batch.times()
-        bound = EVENT_TIME_MAX_MS
-        if self._node.watermark.max_future_ms is not None:
-            bound = min(bound, now_ms + self._node.watermark.max_future_ms)
-        keys = batch.keys()
-        good_keys = not any(type(key) is _Bad for key in keys)
-        if good_keys and _all_within(times, bound):
-            return batch
-        positions = batch.positions()
-        assert positions is not None
+    def _checked(
+        self, records: RawRecords, decoded: DecodedValues, positions: list[int], now_ms: int
+    ) -> Batch | None:
+        """Return the records whose key and event time can be used; account for the others."""
+        keys = self._keys(records, positions)
+        times = self._times(records, decoded, positions)
+        bound = self._latest_ms(now_ms)
         kept: list[int] = []
         for index, time in enumerate(times):
             try:
@@ -158,15 +217,20 @@ class SourceHead:
                 kept.append(index)
         if not kept:
             return None
-        fixed = Batch.of_rows(
-            batch.rows(),
-            times,
-            keys=keys,
-            positions=positions,
-            schema=batch.schema,
-            origin=records,
+        rows = self._rows(decoded)
+        if len(kept) < len(times):
+            rows, times = [rows[i] for i in kept], [times[i] for i in kept]
+            keys, positions = [keys[i] for i in kept], [positions[i] for i in kept]
+        return Batch.of_rows(
+            rows, times, keys=keys, positions=positions, schema=self._node.schema, origin=records
         )
-        return fixed if len(kept) == len(times) else fixed.take(kept)
+
+    def _rows(self, decoded: DecodedValues) -> list[Any]:
+        if decoded.rows is not None:
+            return decoded.rows
+        assert decoded.frame is not None
+        schema = self._node.schema
+        return decoded.frame.to_dicts() if schema is None else schema.to_rows(decoded.frame)
 
 
 class _Bad:
@@ -176,14 +240,6 @@ class _Bad:
 
     def __init__(self, error: Exception) -> None:
         self.error = error
-
-
-def _all_within(times: list[Any], bound: int) -> bool:
-    try:
-        array = np.asarray(times)
-    except (ValueError, OverflowError):
-        return False
-    return array.dtype == np.int64 and bool(array.min() >= 0) and bool(array.max() <= bound)
 
 
 def _event_time(value: Any, bound: int, now_ms: int) -> int:

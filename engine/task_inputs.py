@@ -129,7 +129,7 @@ class TaskInputs:
             each.watermark.quiet_since_ms = now_ms
             if batch is not None:
                 self._chain.push(each.node.name, batch)
-                each.watermark.observe(max(batch.times()), now_ms)
+                each.watermark.observe(batch.max_time(), now_ms)
         else:
             self._process_frames(each, records.values, str(chunk.partition))
         self.positions[chunk.partition] = chunk.next_offset

@@ -16,7 +16,7 @@ import polars as pl
 
 from riverrun.engine.operator import OperatorLogic
 
-from .filter import Matcher
+from .filter import Matcher, keep
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -54,14 +54,16 @@ class _BranchLogic(OperatorLogic):
             out.emit(batch, port)
             return
         for part, verdict in self._matchers[port].match(batch, self._failures):
-            if isinstance(verdict, pl.Series):
-                verdict = verdict.arg_true().to_list()
-            if len(verdict) == len(part):
-                out.emit(part, port)
-                continue
-            matching = set(verdict)
-            if verdict:
-                out.emit(part.take(verdict), port)
-            self._split(
-                part.take([i for i in range(len(part)) if i not in matching]), port + 1, out
-            )
+            mask = verdict if isinstance(verdict, pl.Series) else _mask(verdict, len(part))
+            matching, rest = keep(part, mask), keep(part, ~mask)
+            if matching is not None:
+                out.emit(matching, port)
+            if rest is not None:
+                self._split(rest, port + 1, out)
+
+
+def _mask(indices: list[int], size: int) -> pl.Series:
+    marks = [False] * size
+    for index in indices:
+        marks[index] = True
+    return pl.Series(marks, dtype=pl.Boolean)

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import polars as pl
 
-from riverrun.engine.batch import KEY, POSITION, TIME
 from riverrun.engine.errors import TopologyError
+from riverrun.engine.labels import RESERVED
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -19,8 +19,6 @@ if TYPE_CHECKING:
     from riverrun.engine.schema import Schema
 
 R = TypeVar("R")
-
-RESERVED = (TIME, KEY, POSITION)
 
 
 # --- when the topology is built ------------------------------------------------------------------
@@ -202,8 +200,8 @@ class Expressions:
     def __init__(self, expressions: Sequence[pl.Expr]) -> None:
         self._expressions = list(expressions)
         self._roots = [n for n in _roots(self._expressions) if not n.startswith("^")]
-        # What stands for several columns would stand for the reserved ones too.
-        self._hides_reserved = any(e.meta.has_multiple_outputs() for e in self._expressions)
+        # Those that name no columns, like pl.all(), may read any.
+        self._reads_all = any(each.meta.has_multiple_outputs() for each in self._expressions)
         self._plain = _plain_columns(self._expressions)
 
     def evaluate(self, batch: Batch) -> pl.DataFrame:
@@ -212,13 +210,14 @@ class Expressions:
         Raises:
             Exception: Whatever Polars raises, for instance for a cast that fails.
         """
-        frame = batch.frame()
-        columns = frame.get_columns()
+        if self._reads_all or not self._roots:
+            frame = batch.values_frame()
+        else:
+            frame = batch.columns(self._roots)
         missing = [name for name in self._roots if name not in frame.columns]
-        if missing or self._hides_reserved:
-            columns = [column for column in columns if column.name not in RESERVED]
+        if missing:
             nulls = [pl.Series(name, [None] * len(batch), dtype=pl.Null) for name in missing]
-            frame = pl.DataFrame([*columns, *nulls])
+            frame = pl.DataFrame([*frame.get_columns(), *nulls])
         if self._plain is not None:
             # Without Polars' query engine, which costs more than a small batch is worth.
             return pl.DataFrame([frame.get_column(root).alias(n) for root, n in self._plain])
@@ -242,12 +241,6 @@ def _plain_columns(expressions: list[pl.Expr]) -> list[tuple[str, str]] | None:
             return None
         plain.append((column, expression.meta.output_name()))
     return plain
-
-
-def with_column(frame: pl.DataFrame, column: pl.Series) -> pl.DataFrame:
-    """Return a frame with a column added or replaced, without Polars' query engine."""
-    others = [c for c in frame.get_columns() if c.name != column.name]
-    return pl.DataFrame([*others, column])
 
 
 def isolate(

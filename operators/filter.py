@@ -101,11 +101,7 @@ def keep(batch: Batch, verdict: list[int] | pl.Series) -> Batch | None:
         count = int(verdict.sum())
         if count == len(batch):
             return batch
-        if count == 0:
-            return None
-        if not batch.has_rows:
-            return batch.with_frame(batch.frame().filter(verdict), batch.schema)
-        verdict = verdict.arg_true().to_list()
+        return batch.where(verdict) if count else None
     if len(verdict) == len(batch):
         return batch
     return batch.take(verdict) if verdict else None

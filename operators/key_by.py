@@ -13,15 +13,15 @@ from typing import TYPE_CHECKING, Any, cast
 
 import polars as pl
 
-from riverrun.engine.batch import KEY, Batch
 from riverrun.engine.operator import OperatorLogic
 
 from .callables import call_each
-from .expressions import Expressions, is_one_of, isolate, with_column
+from .expressions import Expressions, is_one_of, isolate
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from riverrun.engine.batch import Batch
     from riverrun.engine.operator import Collector, Failures, OperatorContext
 
 
@@ -58,8 +58,8 @@ class _KeyByColumnsLogic(OperatorLogic):
         self._expressions = Expressions([part.alias(f"f{i}") for i, part in enumerate(parts)])
 
     def on_batch(self, batch: Batch, out: Collector) -> None:
-        if self._fields is not None and not batch.is_columnar:
-            # Columns for all fields would be much work for the sake of one.
+        if self._fields is not None and batch.schema is None and not batch.is_columnar:
+            # What columns there are would have to be found out from all fields of all rows.
             _emit_with_keys(self._key_of_row, batch, self._failures, out)
             return
         for part, keys in isolate(batch, self._keys, self._failures):
@@ -101,13 +101,7 @@ class _KeyByColumnsLogic(OperatorLogic):
             if not kept:
                 return None
             batch, keys = batch.take(kept), keys[kept]
-        column = keys.to_series() if keys.width == 1 else keys.to_struct()
-        return Batch(
-            batch.schema,
-            frame=with_column(batch.frame(), column.alias(KEY)),
-            rows=batch.rows() if batch.has_rows else None,
-            origin=batch.origin,
-        )
+        return batch.with_keys(keys.to_series() if keys.width == 1 else keys.to_struct())
 
 
 def _key_column(column: pl.Series) -> pl.Series:

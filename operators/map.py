@@ -11,15 +11,15 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, cast
 
-import polars as pl
-
 from riverrun.engine.operator import OperatorLogic
 
 from .callables import call_each
-from .expressions import RESERVED, Expressions, isolate
+from .expressions import Expressions, isolate
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
+
+    import polars as pl
 
     from riverrun.engine.batch import Batch
     from riverrun.engine.operator import Collector, Failures, OperatorContext
@@ -81,9 +81,7 @@ class _MapColumnsLogic(OperatorLogic):
 
     def on_batch(self, batch: Batch, out: Collector) -> None:
         for part, columns in isolate(batch, self._expressions.evaluate, self._failures):
-            frame = part.frame()
-            reserved = [frame.get_column(name) for name in RESERVED if name in frame.columns]
-            out.emit(part.with_frame(pl.DataFrame([*columns.get_columns(), *reserved])))
+            out.emit(part.with_columns(columns))
 
 
 @dataclass(frozen=True, slots=True)

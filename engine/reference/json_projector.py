@@ -48,9 +48,10 @@ class ReferenceJsonProjector:
         except Exception:
             # Most batches have no bad document; which one it was costs a second pass.
             return self._project_one_by_one(values)
-        if self._may_hold_large_ints(rows, values):
+        columns = self._int_columns(rows)
+        if columns is None or self._may_hold_large_nested_ints(values):
             return self._project_one_by_one(values)
-        return DecodedValues(rows=rows)
+        return DecodedValues(rows=rows, columns=columns)
 
     def _project_one_by_one(self, values: Sequence[bytes | None]) -> DecodedValues:
         rows: list[Any] = []
@@ -72,14 +73,18 @@ class ReferenceJsonProjector:
 
     # msgspec reads integers of any size, and a column has 64 bits.
 
-    def _may_hold_large_ints(self, rows: list[Any], values: Sequence[bytes | None]) -> bool:
+    def _int_columns(self, rows: list[Any]) -> dict[str, pl.Series] | None:
+        """Return the columns of integers, None if one does not fit in 64 bits."""
+        columns: dict[str, pl.Series] = {}
         for name in self._int_fields:
-            column = self._schema.column_values(rows, name)
             try:
                 # The quickest check of many ints there is, None among them included.
-                pl.Series(values=column, dtype=pl.Int64, strict=True)
-            except (TypeError, OverflowError):
-                return True
+                columns[name] = self._schema.to_column(rows, name)
+            except TypeError:
+                return None
+        return columns
+
+    def _may_hold_large_nested_ints(self, values: Sequence[bytes | None]) -> bool:
         if not self._nested_int_fields:
             return False
         return _may_be_large(b",".join(typing.cast("Sequence[bytes]", values)))

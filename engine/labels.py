@@ -1,0 +1,160 @@
+"""Labels of records: the times, keys and positions that go along with the values of a batch."""
+
+from __future__ import annotations
+
+from itertools import compress
+from typing import Any, cast
+
+import polars as pl
+
+from .keys import key_to_wire
+
+TIME = "__time"
+"""Column with the event time, Int64, milliseconds since the Unix epoch."""
+KEY = "__key"
+"""Column with the key; absent as long as a stream has no key."""
+POSITION = "__position"
+"""Column with the index of the record in its origin, UInt32."""
+
+RESERVED = (TIME, KEY, POSITION)
+
+_TYPES: dict[str, Any] = {TIME: pl.Int64, POSITION: pl.UInt32}
+
+
+class Label:
+    """One label of each record: as a list, as a column, or both once converted.
+
+    Args:
+        name: ``TIME`` or ``POSITION``.
+        values: The list.
+        column: The column; one of the two is given.
+    """
+
+    __slots__ = ("_column", "_values", "name")
+
+    def __init__(
+        self, name: str, values: list[Any] | None = None, column: pl.Series | None = None
+    ) -> None:
+        self.name = name
+        self._values = values
+        self._column = column
+
+    def __len__(self) -> int:
+        """Return the number of records."""
+        return len(self.values()) if self._column is None else len(self._column)
+
+    def values(self) -> list[Any]:
+        """Return it as a list."""
+        if self._values is None:
+            self._values = self._to_list()
+        return self._values
+
+    def column(self) -> pl.Series:
+        """Return it as a column."""
+        if self._column is None:
+            self._column = self._to_column()
+        return self._column
+
+    def take(self, indices: list[int]) -> Label:
+        """Return the label of the records at ``indices``."""
+        if self._column is not None:
+            return Label(self.name, column=self._column.gather(indices))
+        values = self.values()
+        return Label(self.name, [values[i] for i in indices])
+
+    def where(self, mask: pl.Series) -> Label:
+        """Return the label of the records that a Boolean column without nulls marks."""
+        if self._column is not None:
+            return Label(self.name, column=self._column.filter(mask))
+        return Label(self.name, list(compress(self.values(), mask.to_list())))
+
+    def _to_list(self) -> list[Any]:
+        assert self._column is not None
+        return self._column.to_list()
+
+    def _to_column(self) -> pl.Series:
+        return pl.Series(self.name, self._values, dtype=_TYPES[self.name])
+
+
+class KeyLabel(Label):
+    """The key of each record: as a list, a column, or the bytes that topics carry.
+
+    Args:
+        values: The list.
+        column: The column; composite keys are structs.
+        wire: Bytes that are UTF-8 text, and so the text keys themselves.
+    """
+
+    __slots__ = ("_wire",)
+
+    def __init__(
+        self,
+        values: list[Any] | None = None,
+        column: pl.Series | None = None,
+        wire: list[bytes | None] | None = None,
+    ) -> None:
+        super().__init__(KEY, values, column)
+        self._wire = wire
+
+    def __len__(self) -> int:
+        """Return the number of records."""
+        return super().__len__() if self._wire is None else len(self._wire)
+
+    def wire(self) -> list[bytes | None]:
+        """Return the keys as the bytes that topics carry.
+
+        Raises:
+            TypeError: If a key is of a type that has no stable bytes.
+        """
+        if self._wire is None:
+            if self._column is not None and self._column.dtype == pl.String:
+                self._wire = self._column.cast(pl.Binary).to_list()
+            else:
+                self._wire = [key_to_wire(key) for key in self.values()]
+        return self._wire
+
+    def take(self, indices: list[int]) -> KeyLabel:
+        """Return the keys of the records at ``indices``."""
+        if self._column is not None:
+            return KeyLabel(column=self._column.gather(indices))
+        if self._values is not None:
+            return KeyLabel([self._values[i] for i in indices])
+        wire = self.wire()
+        return KeyLabel(wire=[wire[i] for i in indices])
+
+    def where(self, mask: pl.Series) -> KeyLabel:
+        """Return the keys of the records that a Boolean column without nulls marks."""
+        if self._column is not None:
+            return KeyLabel(column=self._column.filter(mask))
+        if self._values is not None:
+            return KeyLabel(list(compress(self._values, mask.to_list())))
+        return KeyLabel(wire=list(compress(self.wire(), mask.to_list())))
+
+    def _to_list(self) -> list[Any]:
+        if self._column is not None:
+            return keys_to_list(self._column)
+        assert self._wire is not None
+        return [None if key is None else key.decode() for key in self._wire]
+
+    def _to_column(self) -> pl.Series:
+        if self._values is None:
+            return pl.Series(KEY, self._wire, dtype=pl.Binary).cast(pl.String)
+        return key_series(self._values)
+
+
+def key_series(keys: list[Any]) -> pl.Series:
+    """Return keys as a column; composite keys (tuples) become structs."""
+    first: Any = next((key for key in keys if key is not None), None)
+    if isinstance(first, tuple):
+        names = [f"f{i}" for i in range(len(cast("tuple[Any, ...]", first)))]
+        return pl.Series(
+            KEY, [None if k is None else dict(zip(names, k, strict=True)) for k in keys]
+        )
+    return pl.Series(KEY, keys)
+
+
+def keys_to_list(series: pl.Series) -> list[Any]:
+    """Return a key column as Python keys; structs become tuples."""
+    if isinstance(series.dtype, pl.Struct):
+        return [None if key is None else tuple(key.values()) for key in series.to_list()]
+    return series.to_list()
