@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from typing import TYPE_CHECKING, Any
 
 import msgspec
@@ -18,7 +19,7 @@ from riverrun.engine.restore import read_range
 from riverrun.engine.setup import prepare_topics
 from riverrun.engine.task import Task
 from riverrun.engine.task_environment import TaskEnvironment
-from riverrun.state import MemoryStore
+from riverrun.state import MemoryStore, SnapshotMissingError, StateDirectoryInUseError
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -30,25 +31,49 @@ if TYPE_CHECKING:
 NOW_MS = 1_700_000_000_000
 
 
+class DiskStore(MemoryStore):
+    """A store that one owner at a time has open."""
+
+    is_open = False
+
+    def open(self) -> DiskStore:  # type: ignore[override]
+        """Take the lock."""
+        if self.is_open:
+            raise StateDirectoryInUseError("the store is open already")
+        self.is_open = True
+        return self
+
+    def close(self) -> None:
+        """Release the lock."""
+        self.is_open = False
+
+
 class Disk:
     """The store of one task: what is left of it when the task is closed."""
 
     def __init__(self) -> None:
-        self.store: MemoryStore | None = None
-        self.opened = 0
+        self.store: DiskStore | None = None
+        self.snapshots: dict[str, MemoryStore] = {}
 
     def open_local(self) -> StateStore | None:
-        return self.store
+        return None if self.store is None else self.store.open()
 
     def create(self) -> StateStore:
-        self.store = MemoryStore()
-        return self.store
+        assert self.store is None or not self.store.is_open, "an open store is discarded"
+        self.store = DiskStore()
+        return self.store.open()
 
     async def from_snapshot(self, snapshot_id: str) -> StateStore:
-        raise AssertionError(f"no snapshot {snapshot_id}")
+        found = self.snapshots.get(snapshot_id)
+        if found is None:
+            raise SnapshotMissingError(f"no snapshot {snapshot_id}")
+        store = self.create()
+        assert isinstance(store, DiskStore)
+        store._rows, store._meta, store._keys_changed = dict(found._rows), found._meta, True
+        return store
 
     async def snapshot_ids(self) -> list[str]:
-        return []
+        return sorted(self.snapshots, reverse=True)
 
 
 class TaskWorld:
@@ -129,4 +154,8 @@ class TaskWorld:
 
 
 async def _inline(function: Callable[..., Any], *args: Any) -> Any:
-    return function(*args)
+    # As with a thread, the caller may be cancelled meanwhile, and the function runs all the same.
+    await asyncio.sleep(0)
+    result = function(*args)
+    await asyncio.sleep(0)
+    return result
