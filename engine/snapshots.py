@@ -115,8 +115,10 @@ class SnapshotCycle:
             self._upload = None
             self._uncommitted = ref
             return ref
+        # One at a time: a collection that is slow must not meet the next one.
+        busy = self._uncommitted is not None or not (self._collect is None or self._collect.done())
         now_ms = self._clock.monotonic_ms()
-        if self._uncommitted is None and now_ms - self._last_ms >= self._interval_ms:
+        if not busy and now_ms - self._last_ms >= self._interval_ms:
             self._last_ms = now_ms
             await self._begin(store, meta, owner, run_blocking)
         return None
