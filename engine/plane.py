@@ -21,6 +21,9 @@ if TYPE_CHECKING:
     from .schema import Schema
 
 
+WINDOW = "__window"
+"""Column of results of a window table: start of the window, Int64."""
+
 AggregateKind = Literal["count", "count_values", "sum", "mean", "min", "max", "first", "last"]
 """What a window table can keep; ``WindowTable`` says what each means."""
 
@@ -89,21 +92,26 @@ class WindowTable(Protocol):
         """
         ...
 
-    def read(self, start: int, end: int, keys: pl.Series | None = None) -> Iterator[pl.DataFrame]:
-        """Yield results over all slices with ``start <= slice start < end``, merged by key.
+    def read(
+        self, windows: Sequence[int], size: int, keys: pl.Series | None = None
+    ) -> Iterator[pl.DataFrame]:
+        """Yield results of windows: of each, its slices merged by key.
 
         A plain read: nothing is removed. The frames are read to the end before the table is used
-        otherwise.
+        otherwise. It costs by the rows of the slices, however many windows they are in.
 
         Args:
-            start: First slice.
-            end: Slice to stop before.
-            keys: Only these (each at most once); None for all keys.
+            windows: Their starts, in order. A window is all slices with
+                ``start <= slice start < start + size``; it need not have any.
+            size: Length of a window, milliseconds.
+            keys: One for each of ``windows``: only this key of that window. A start is there once
+                per key then, and each pair once. None for all keys, and each start is there once.
 
         Yields:
-            ``KEY`` in the form it was given (struct fields ``f0``, ``f1``, ...) and one column
-            per aggregate, in the order of the definition. One row per key that has records; frames
-            of at most about 100,000 rows; none if there is nothing. In the same order each time.
+            ``WINDOW``, ``KEY`` in the form it was given (struct fields ``f0``, ``f1``, ...) and
+            one column per aggregate, in the order of the definition. One row per window and key
+            that has records, in order of windows; those of one window in the same order each
+            time. Frames of at most about 100,000 rows, none of them empty.
         """
         ...
 
@@ -111,8 +119,8 @@ class WindowTable(Protocol):
         """Drop all slices before ``start``, as one range delete."""
         ...
 
-    def first_slice(self) -> int | None:
-        """Return the start of the earliest slice held, None if the table is empty."""
+    def slices(self) -> Sequence[int]:
+        """Return the starts of all slices held, in order; valid until the table is changed."""
         ...
 
     def drain_delta(self, delta: Delta) -> None:

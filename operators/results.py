@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple, cast
 import polars as pl
 
 from riverrun.engine.batch import KEY, TIME, Batch
+from riverrun.engine.plane import WINDOW
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -37,35 +38,27 @@ class ResultShape:
     key_names: tuple[str, ...]
     schema: Schema | None = None
 
-    def of_frame(self, results: pl.DataFrame, span: Span) -> Batch:
-        """Return results of one window: ``results`` has ``KEY`` and the aggregates."""
-        frame = self._with_key_columns(results).with_columns(
-            pl.lit(span.end_ms - 1, pl.Int64).alias(TIME)
-        )
-        bounds = [
-            pl.lit(span.start_ms, pl.Int64).alias(WINDOW_START),
-            pl.lit(span.end_ms, pl.Int64).alias(WINDOW_END),
-        ]
-        names = [name for name in results.columns if name != KEY]
-        return Batch.of_frame(frame.select(*self.key_names, *bounds, *names, TIME, KEY))
+    def of_frame(self, results: pl.DataFrame, size_ms: int) -> Batch:
+        """Return results of windows of one size: ``WINDOW``, ``KEY`` and the aggregates."""
+        starts = results.get_column(WINDOW)
+        ends = starts + size_ms
+        bounds = [starts.alias(WINDOW_START), ends.alias(WINDOW_END)]
+        return self._batch(results, bounds, ends - 1)
 
     def of_running_frame(self, results: pl.DataFrame, times: pl.Series) -> Batch:
         """Return results that belong to no window, each with an event time."""
-        frame = self._with_key_columns(results).with_columns(times.alias(TIME))
-        names = [name for name in results.columns if name != KEY]
-        return Batch.of_frame(frame.select(*self.key_names, *names, TIME, KEY))
+        return self._batch(results, [], times)
 
-    def _with_key_columns(self, results: pl.DataFrame) -> pl.DataFrame:
+    def _batch(self, results: pl.DataFrame, bounds: list[pl.Series], times: pl.Series) -> Batch:
         key = results.get_column(KEY)
         if len(self.key_names) == 1:
-            return results.with_columns(key.alias(self.key_names[0]))
-        parts = key.struct.fields
-        return results.with_columns(
-            [
-                key.struct.field(part).alias(name)
-                for part, name in zip(parts, self.key_names, strict=True)
-            ]
-        )
+            names = [key.alias(self.key_names[0])]
+        else:
+            parts = zip(key.struct.fields, self.key_names, strict=True)
+            names = [key.struct.field(part).alias(name) for part, name in parts]
+        values = [column for column in results.get_columns() if column.name not in (WINDOW, KEY)]
+        # Put together by hand, which for a few rows is quicker than a query.
+        return Batch.of_frame(pl.DataFrame([*names, *bounds, *values, times.alias(TIME), key]))
 
     def of_rows(
         self,

@@ -6,6 +6,10 @@ slice.
 
 from __future__ import annotations
 
+from bisect import bisect_left
+from collections import deque
+from functools import reduce
+from itertools import groupby, islice
 from typing import TYPE_CHECKING, Any, Protocol
 
 import polars as pl
@@ -18,7 +22,7 @@ from .expressions import Expressions, is_one_of, isolate
 from .results import ResultShape, Span
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping, Sequence
+    from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 
     from riverrun.engine.operator import Failures, OperatorContext
     from riverrun.engine.plane import AggregateKind, WindowTable
@@ -44,8 +48,17 @@ class SliceStore(Protocol):
         """
         ...
 
-    def results(self, span: Span, keys: pl.Series | None = None) -> Iterator[Batch]:
-        """Yield results over the slices that begin in a window, of all keys or of some."""
+    def results(
+        self, windows: Sequence[int], size_ms: int, keys: pl.Series | None = None
+    ) -> Iterator[Batch]:
+        """Yield results of windows, in order of windows and, within one, of keys.
+
+        Args:
+            windows: Their starts, in order.
+            size_ms: Length of each.
+            keys: One for each of ``windows``, for the results of these pairs; None for all keys,
+                and each window is there once.
+        """
         ...
 
     def running_results(self, times: pl.DataFrame) -> Iterator[Batch]:
@@ -56,8 +69,8 @@ class SliceStore(Protocol):
         """Drop all slices before ``start``."""
         ...
 
-    def first_slice(self) -> int | None:
-        """Return the start of the earliest slice, None if there is none."""
+    def starts(self) -> Sequence[int]:
+        """Return the starts of all slices, in order; valid until records are added or removed."""
         ...
 
 
@@ -134,15 +147,18 @@ class PlaneSlices:
         # The table takes all records of a part or none, so trying again is safe.
         return [part for part, _ in isolate(batch, add, self._failures)]
 
-    def results(self, span: Span, keys: pl.Series | None = None) -> Iterator[Batch]:
-        """Yield results over the slices that begin in a window."""
-        for frame in self._table.read(span.start_ms, span.end_ms, keys):
-            yield self._shape.of_frame(frame, span)
+    def results(
+        self, windows: Sequence[int], size_ms: int, keys: pl.Series | None = None
+    ) -> Iterator[Batch]:
+        """Yield results of windows."""
+        for frame in self._table.read(windows, size_ms, keys):
+            yield self._shape.of_frame(frame, size_ms)
 
     def running_results(self, times: pl.DataFrame) -> Iterator[Batch]:
         """Yield results of the slice of all time."""
-        time_by_key = dict(zip(keys_to_list(times[KEY]), times[TIME].to_list(), strict=True))
-        for frame in self._table.read(*ALL_TIME, times.get_column(KEY)):
+        keys = times.get_column(KEY)
+        time_by_key = dict(zip(keys_to_list(keys), times[TIME].to_list(), strict=True))
+        for frame in self._table.read([ALL_TIME.start_ms] * len(keys), 1, keys):
             # A dict, since Polars does not join on composite keys.
             found = [time_by_key[key] for key in keys_to_list(frame.get_column(KEY))]
             yield self._shape.of_running_frame(frame, pl.Series(TIME, found, dtype=pl.Int64))
@@ -151,9 +167,9 @@ class PlaneSlices:
         """Drop all slices before ``start``."""
         self._table.remove_below(start)
 
-    def first_slice(self) -> int | None:
-        """Return the start of the earliest slice."""
-        return self._table.first_slice()
+    def starts(self) -> Sequence[int]:
+        """Return the starts of all slices."""
+        return self._table.slices()
 
 
 def keys_and_times(batch: Batch) -> pl.DataFrame:
@@ -188,6 +204,7 @@ class ObjectSlices:
         self._rows: KeyedTable = context.state.keyed_table(f"{context.step}/slices")
         # One row per slice, so that the earliest is found without a look at all keys.
         self._starts: KeyedTable = context.state.keyed_table(f"{context.step}/slice-starts")
+        self._starts_known: list[int] | None = None
 
     def update(self, batch: Batch, slicer: Callable[[pl.Series], pl.Series]) -> list[Batch]:
         """Add records, and return those that could be added."""
@@ -216,9 +233,12 @@ class ObjectSlices:
             accumulators = self._fold(row_key, indices, inputs, times, batch, failed)
             if accumulators is not None:
                 self._rows.put(row_key, self._folds.encode(accumulators))
-        for start in {_int_key(start) for start in starts}:
-            if self._starts.get(start) is None:
-                self._starts.put(start, b"")
+        known = self._known_starts
+        for start in set(starts):
+            at = bisect_left(known, start)
+            if at == len(known) or known[at] != start:
+                known.insert(at, start)
+                self._starts.put(_int_key(start), b"")
         return failed
 
     def _fold(
@@ -253,60 +273,99 @@ class ObjectSlices:
         stored = self._rows.get(row_key)
         return self._folds.initial() if stored is None else self._folds.decode(stored)
 
-    def results(self, span: Span, keys: pl.Series | None = None) -> Iterator[Batch]:
-        """Yield results over the slices that begin in a window."""
-        merged = self._merged(span, None if keys is None else keys_to_list(keys))
-        found = [(key, accumulators, span) for key, accumulators in merged]
+    def results(
+        self, windows: Sequence[int], size_ms: int, keys: pl.Series | None = None
+    ) -> Iterator[Batch]:
+        """Yield results of windows."""
+        if keys is None:
+            rows = self._rows_by_window(windows, size_ms)
+        else:
+            rows = self._rows_of_pairs(windows, size_ms, keys_to_list(keys))
+        found = (
+            (key, accumulators, Span(start, start + size_ms))
+            for start, stored in rows
+            for key, accumulators in self._merged(stored)
+        )
         yield from emit_rows(self._folds, self._shape, found, self._failures)
 
     def running_results(self, times: pl.DataFrame) -> Iterator[Batch]:
         """Yield results of the slice of all time."""
         time_by_key = dict(zip(keys_to_list(times[KEY]), times[TIME].to_list(), strict=True))
-        merged = self._merged(ALL_TIME, list(time_by_key))
-        found = [(key, accumulators, time_by_key[key]) for key, accumulators in merged]
+        rows = self._rows_of_pairs([ALL_TIME.start_ms] * len(time_by_key), 1, list(time_by_key))
+        found = (
+            (key, accumulators, time_by_key[key])
+            for _, stored in rows
+            for key, accumulators in self._merged(stored)
+        )
         yield from emit_rows(self._folds, self._shape, found, self._failures)
 
-    def _merged(self, span: Span, keys: list[Any] | None) -> list[tuple[Any, list[Any]]]:
-        """Return accumulators by key, merged over slices; earlier slices are on the left."""
-        merged: dict[bytes, list[Any]] = {}
-        wanted = None if keys is None else [key_to_state(key) for key in keys]
-        for start in self._slice_starts(span):
-            if wanted is None:
-                rows = self._rows.scan(_int_key(start), _int_key(start + 1))
-            else:
-                row_keys = [_int_key(start) + key for key in wanted]
-                self._rows.prefetch(row_keys)
-                rows = ((key, self._rows.get(key)) for key in row_keys)
-            for row_key, stored in rows:
-                if stored is None:
-                    continue
-                key = row_key[8:]
-                accumulators = self._folds.decode(stored)
-                before = merged.get(key)
-                merged[key] = (
-                    accumulators if before is None else self._folds.merge(before, accumulators)
-                )
-        return [(key_from_state(key), accumulators) for key, accumulators in merged.items()]
+    def _rows_by_window(
+        self, windows: Sequence[int], size_ms: int
+    ) -> Iterator[tuple[int, list[tuple[bytes, bytes]]]]:
+        """Yield each window with its rows, earlier slices first; each slice is read once."""
+        if not windows:
+            return
+        scanned = self._rows.scan(_int_key(windows[0]), _int_key(windows[-1] + size_ms))
+        slices = groupby(scanned, lambda row: _key_int(row[0]))
+        read: deque[tuple[int, list[tuple[bytes, bytes]]]] = deque()
+        upcoming = next(slices, None)
+        for start in windows:
+            while upcoming is not None and upcoming[0] < start + size_ms:
+                read.append((upcoming[0], list(upcoming[1])))
+                upcoming = next(slices, None)
+            while read and read[0][0] < start:
+                read.popleft()
+            yield start, [row for _, rows in read for row in rows]
 
-    def _slice_starts(self, span: Span) -> list[int]:
-        scanned = self._starts.scan(_int_key(span.start_ms), _int_key(span.end_ms))
-        return [_key_int(key) for key, _ in scanned]
+    def _rows_of_pairs(
+        self, windows: Sequence[int], size_ms: int, keys: list[Any]
+    ) -> Iterator[tuple[int, list[tuple[bytes, bytes]]]]:
+        """Yield each window with the rows of some keys, earlier slices first."""
+        known = self._known_starts
+        pairs = zip(windows, map(key_to_state, keys), strict=True)
+        for window, run in groupby(pairs, lambda pair: pair[0]):
+            wanted = [key for _, key in run]
+            slices = known[bisect_left(known, window) : bisect_left(known, window + size_ms)]
+            row_keys = [_int_key(start) + key for start in slices for key in wanted]
+            self._rows.prefetch(row_keys)
+            rows = ((key, self._rows.get(key)) for key in row_keys)
+            yield window, [(key, stored) for key, stored in rows if stored is not None]
+
+    def _merged(self, rows: list[tuple[bytes, bytes]]) -> Iterator[tuple[Any, list[Any]]]:
+        """Yield accumulators by key, merged over slices, in the order of the keys in state."""
+        by_key: dict[bytes, list[bytes]] = {}
+        for row_key, stored in rows:
+            by_key.setdefault(row_key[8:], []).append(stored)
+        for key in sorted(by_key):
+            yield (
+                key_from_state(key),
+                reduce(self._folds.merge, map(self._folds.decode, by_key[key])),
+            )
 
     def remove_below(self, start: int) -> None:
         """Drop all slices before ``start``."""
         for table in (self._rows, self._starts):
             for key, _ in list(table.scan(b"", _int_key(start))):
                 table.delete(key)
+        known = self._known_starts
+        del known[: bisect_left(known, start)]
 
-    def first_slice(self) -> int | None:
-        """Return the start of the earliest slice."""
-        return next((_key_int(key) for key, _ in self._starts.scan(b"", None)), None)
+    def starts(self) -> Sequence[int]:
+        """Return the starts of all slices."""
+        return self._known_starts
+
+    @property
+    def _known_starts(self) -> list[int]:
+        # Read at the first use, since logic is built before the state is restored.
+        if self._starts_known is None:
+            self._starts_known = [_key_int(key) for key, _ in self._starts.scan(b"", None)]
+        return self._starts_known
 
 
 def emit_rows(
     folds: Folds | Reduction,
     shape: ResultShape,
-    found: Sequence[tuple[Any, list[Any], Span | int]],
+    found: Iterable[tuple[Any, list[Any], Span | int]],
     failures: Failures,
 ) -> Iterator[Batch]:
     """Yield accumulators as batches of results.
@@ -317,11 +376,12 @@ def emit_rows(
         found: Key, accumulators, and the window, or the event time where there are no windows.
         failures: The policy for results that cannot be computed.
     """
-    for first in range(0, len(found), _RESULT_ROWS_MAX):
+    rest = iter(found)
+    while some := list(islice(rest, _RESULT_ROWS_MAX)):
         keys: list[Any] = []
         results: list[Any] = []
         spans: list[Span | int] = []
-        for key, accumulators, span in found[first : first + _RESULT_ROWS_MAX]:
+        for key, accumulators, span in some:
             try:
                 result = folds.result(accumulators)
             except Exception as error:

@@ -3,7 +3,8 @@
 State      one accumulator per key and slice, dropped when the last window over it has closed;
            and the first window that is still open
 Watermark  forwarded after the windows that it closes have been emitted, less the allowed lateness
-Order      results of a window come in the order of the window; late records keep theirs
+Order      results come by start of the window, and within a window in the order of keys in state;
+           late records keep theirs
 Emits      port 0: one result per key and window when the watermark passes the end of the window
            and the allowed lateness, and with ``on_update`` one per key and window that a batch
            changes; port 1: records whose windows have all closed
@@ -12,6 +13,7 @@ Emits      port 0: one result per key and window when the watermark passes the e
 from __future__ import annotations
 
 from dataclasses import dataclass
+from itertools import islice
 from typing import TYPE_CHECKING, Literal
 
 import polars as pl
@@ -19,7 +21,6 @@ import polars as pl
 from riverrun.engine.batch import KEY, TIME
 from riverrun.engine.operator import OperatorLogic
 
-from .results import Span
 from .slices import keys_and_times
 
 if TYPE_CHECKING:
@@ -39,6 +40,8 @@ LATE_PORT = 1
 _FIRST_OPEN = b"first-open"
 _TIME_MIN = -(1 << 62)
 _TIME_MAX = 1 << 62
+_START = "__start"
+_WINDOWS_MAX = 10_000  # closed together; how many rows they have is up to the table
 
 
 @dataclass(frozen=True, slots=True)
@@ -144,38 +147,33 @@ class _WindowLogic(OperatorLogic):
 
     def _close_until(self, first_open: int, out: Collector) -> None:
         """Emit all windows with records that begin before ``first_open``."""
-        windows, start = self._windows, self._first_open
-        while True:
-            first_slice = self._slices.first_slice()
-            if first_slice is None:
-                self._first_due = _TIME_MAX
-                break
-            start = max(windows.first_start(first_slice), start)
-            if start >= first_open:
-                self._first_due = start
-                break
-            for results in self._slices.results(Span(start, start + windows.size_ms)):
+        windows, slices = self._windows, self._slices
+        due = windows.starts_over(slices.starts(), self._first_open, first_open)
+        while some := list(islice(due, _WINDOWS_MAX)):
+            for results in slices.results(some, windows.size_ms):
                 out.emit(results)
-            start += windows.advance_ms
-            self._slices.remove_below(start)
+        slices.remove_below(first_open)
+        left = slices.starts()
+        self._first_due = max(windows.first_start(left[0]), first_open) if left else _TIME_MAX
         self._progress.put(_FIRST_OPEN, str(first_open).encode())
 
     def _emit_updates(self, batch: Batch, out: Collector) -> None:
+        """Emit the open windows of some records, for their keys."""
         frame = keys_and_times(batch)
-        slices = self._windows.slice_starts(frame.get_column(TIME))
-        keys_by_slice = {
-            start: frame.filter(slices == start).get_column(KEY)
-            for start in sorted(slices.unique().to_list())
-        }
-        keys_by_window: dict[int, list[pl.Series]] = {}
-        for slice_start, keys in keys_by_slice.items():
-            for start in self._windows.starts(slice_start):
-                if start >= self._first_open:
-                    keys_by_window.setdefault(start, []).append(keys)
-        for start in sorted(keys_by_window):
-            keys = pl.concat(keys_by_window[start]).unique(maintain_order=True)
-            for results in self._slices.results(Span(start, start + self._windows.size_ms), keys):
-                out.emit(results)
+        slices = self._windows.slice_starts(frame.get_column(TIME)).alias(_START)
+        changed = pl.DataFrame([slices, frame.get_column(KEY)]).unique(maintain_order=True)
+        windows, size_ms, slices = self._windows, self._windows.size_ms, changed[_START]
+        last = windows.last_starts(slices)
+        pairs: list[pl.DataFrame] = []
+        for back in range(0, size_ms, windows.advance_ms):
+            starts = last - back
+            held = (starts > slices - size_ms) & (starts >= self._first_open)
+            pairs.append(changed.with_columns(starts.alias(_START)).filter(held))
+        # A window has the same key once for each of its slices.
+        found = pl.concat(pairs).unique(maintain_order=True).sort(_START, maintain_order=True)
+        starts = found.get_column(_START).to_list()
+        for results in self._slices.results(starts, size_ms, found.get_column(KEY)):
+            out.emit(results)
 
     def output_watermark_ms(self, watermark_ms: int) -> int:
         """Return how far results are complete: a window within its lateness is still to come."""

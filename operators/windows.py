@@ -6,6 +6,7 @@ Every window is half open: it holds the times ``start <= t < end``.
 from __future__ import annotations
 
 import math
+from bisect import bisect_left
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -14,7 +15,7 @@ from riverrun.engine.errors import TopologyError
 from .durations import Duration, duration_ms, positive_duration_ms
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterator, Sequence
 
     import polars as pl
 
@@ -50,6 +51,10 @@ class AlignedWindows:
         """Return the start of the slice of each time; times before 1970 are negative."""
         return times - (times - self.offset_ms) % self.slice_ms
 
+    def last_starts(self, times: pl.Series) -> pl.Series:
+        """Return the start of the last window that holds each time."""
+        return times - (times - self.offset_ms) % self.advance_ms
+
     def last_start(self, time_ms: int) -> int:
         """Return the start of the last window that holds ``time_ms``.
 
@@ -76,6 +81,26 @@ class AlignedWindows:
             [5, 10]
         """
         return range(self.first_start(time_ms), self.last_start(time_ms) + 1, self.advance_ms)
+
+    def starts_over(self, slices: Sequence[int], first: int, end: int) -> Iterator[int]:
+        """Yield the starts of all windows that hold any of some slices, earliest first.
+
+        Args:
+            slices: Starts of slices, in order.
+            first: Window to begin with.
+            end: Window to stop before.
+
+        Example:
+            >>> list(AlignedWindows(10, 5).starts_over([0, 5, 50], 0, 50))
+            [0, 5, 45]
+        """
+        start, at = first, 0
+        while (at := bisect_left(slices, start, at)) < len(slices):
+            start = max(start, self.first_start(slices[at]))
+            if start >= end:
+                return
+            yield start
+            start += self.advance_ms
 
 
 @dataclass(frozen=True, slots=True)

@@ -12,7 +12,6 @@ from typing import TYPE_CHECKING, Any, cast
 import msgspec
 import numpy as np
 
-from .accumulators import empty_array
 from .column_types import from_stored
 
 if TYPE_CHECKING:
@@ -95,14 +94,6 @@ def row_header(row: bytes) -> bytes:
     if len(row) < _HEADER_BYTES or row[0] != _VERSION:
         raise ValueError("a stored row of a window table has an unknown format")
     return row[: _HEADER_BYTES + int.from_bytes(row[1:_HEADER_BYTES], "big")]
-
-
-def empty_parts(accumulators: Sequence[Accumulator], tags: Sequence[str], size: int) -> list[Part]:
-    """Return parts of accumulators of no records."""
-    return [
-        tuple(empty_array(size, field) for field in accumulator.fields(tag))
-        for accumulator, tag in zip(accumulators, tags, strict=True)
-    ]
 
 
 def _layout(

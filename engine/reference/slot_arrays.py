@@ -44,8 +44,8 @@ class SlotArrays:
         """Number of rows held."""
         return self._end - len(self._free)
 
-    def take(self, start: int, keys: Sequence[bytes]) -> list[int]:
-        """Return a slot for each key of a slice, with accumulators of no records."""
+    def take(self, starts: Sequence[int], keys: Sequence[bytes]) -> list[int]:
+        """Return a slot for each slice and key, with accumulators of no records."""
         again = min(len(keys), len(self._free))
         slots = self._free[len(self._free) - again :]
         del self._free[len(self._free) - again :]
@@ -57,7 +57,7 @@ class SlotArrays:
         for slot, key in zip(slots, keys, strict=False):
             self._keys[slot] = key
         slots.extend(fresh)
-        self._starts[slots] = start
+        self._starts[slots] = starts
         return slots
 
     def release(self, slots: Sequence[int]) -> None:

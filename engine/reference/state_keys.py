@@ -3,11 +3,20 @@
 from __future__ import annotations
 
 import struct
+from typing import TYPE_CHECKING
 
+import numpy as np
 import polars as pl
 
 from riverrun.engine.batch import key_series, keys_to_list
 from riverrun.engine.keys import key_from_state, key_to_state
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from numpy.typing import NDArray
+
+SLICE_BYTES = 8
 
 _SLICE = struct.Struct(">Q")
 _SIGN = 1 << 63
@@ -21,6 +30,12 @@ def slice_to_state(start: int) -> bytes:
         True
     """
     return _SLICE.pack(start + _SIGN)
+
+
+def slice_starts_of(state_keys: Sequence[bytes]) -> NDArray[np.int64]:
+    """Return the slice starts that state keys begin with."""
+    stored = np.frombuffer(b"".join([key[:SLICE_BYTES] for key in state_keys]), dtype=">u8")
+    return (stored.astype(np.uint64) ^ np.uint64(_SIGN)).view(np.int64)
 
 
 def slice_start_of(state_key: bytes) -> int:
@@ -48,4 +63,9 @@ def state_keys_to_series(name: str, state_keys: list[bytes]) -> pl.Series:
     if tags == {b"s"}:
         stored = pl.Series(name, state_keys, dtype=pl.Binary)
         return stored.cast(pl.String).str.slice(1)
+    if tags == {b"j"}:
+        text = pl.Series(name, state_keys, dtype=pl.Binary).cast(pl.String).str.slice(1)
+        numbers = text.cast(pl.Int64, strict=False)
+        if not numbers.null_count():  # true and false are written as the same kind
+            return numbers
     return key_series([key_from_state(key) for key in state_keys]).alias(name)

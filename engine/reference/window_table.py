@@ -6,9 +6,9 @@ worked on in bulk.
 
 from __future__ import annotations
 
-from itertools import pairwise
+from itertools import groupby, islice, pairwise
 from operator import add
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 import polars as pl
@@ -17,9 +17,11 @@ from riverrun.engine.batch import KEY, TIME
 
 from .accumulators import accumulator_of
 from .column_types import widest
-from .row_format import decode_rows, empty_parts, encode_rows, row_header
+from .row_format import decode_rows, encode_rows, row_header
+from .slice_index import Slice, SliceIndex, slice_range, stored_slices
 from .slot_arrays import SlotArrays
-from .state_keys import slice_start_of, slice_to_state, state_keys_of, state_keys_to_series
+from .state_keys import SLICE_BYTES, slice_starts_of, slice_to_state, state_keys_of
+from .window_rows import WindowRows
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
@@ -30,27 +32,11 @@ if TYPE_CHECKING:
     from .accumulators import Array, Part
 
 _SLICE = "\0slice"
-_SLICE_BYTES = 8
 _FRAME_ROWS_MAX = 100_000
 _LOADED_ROWS_MAX = 10_000  # rows read from the store at a time
 
 CACHED_ROWS_MAX = 500_000
 """Above, rows that the store has are dropped at a barrier; about 150 MB with four aggregates."""
-
-
-class _Slice:
-    """One slice of event time.
-
-    Attributes:
-        slots: Place in the arrays, by state key.
-        is_complete: Whether all its rows are here, so that a miss need not ask the store.
-    """
-
-    __slots__ = ("is_complete", "slots")
-
-    def __init__(self, *, is_complete: bool) -> None:
-        self.slots: dict[bytes, int] = {}
-        self.is_complete = is_complete
 
 
 class ReferenceWindowTable:
@@ -70,26 +56,16 @@ class ReferenceWindowTable:
         self._prefix = prefix
         self._reader = reader
         self._arrays = SlotArrays(self._accumulators)
-        self._opened: dict[int, _Slice] | None = None
+        self._opened: SliceIndex | None = None
         self._removed: tuple[int, int] | None = None  # [from, to) of slices, until drained
 
     @property
-    def _slices(self) -> dict[int, _Slice]:
+    def _slices(self) -> SliceIndex:
         """Every slice that has rows, here or in the store."""
         # Looked up at the first use: a table is made before its task has restored the state.
         if self._opened is None:
-            self._opened = {}
-            at, end = self._prefix, self._prefix + b"\xff" * (_SLICE_BYTES + 1)
-            while (row := next(iter(self._reader.scan(at, end)), None)) is not None:
-                start = slice_start_of(row[0][len(self._prefix) :])
-                self._opened[start] = _Slice(is_complete=False)
-                at = self._slice_range(start)[1]
+            self._opened = stored_slices(self._reader, self._prefix)
         return self._opened
-
-    def _slice_range(self, start: int) -> tuple[bytes, bytes]:
-        """Return the range of state keys of a slice."""
-        first = self._prefix + slice_to_state(start)
-        return first, first + b"\xff"  # no state key of a record begins with that byte
 
     # --- update ------------------------------------------------------------------------------
 
@@ -160,13 +136,15 @@ class ReferenceWindowTable:
             keys: State keys.
             fresh: Receives the rows that are new, by slice.
         """
+        index = self._slices
         bounds = [0, *(np.flatnonzero(np.diff(starts)) + 1).tolist(), len(keys)]
         found: list[int | None] = []
         for begin, end in pairwise(bounds):
             start = int(starts[begin])
-            slice_ = self._slices.get(start)
+            slice_ = index.by_start.get(start)
             if slice_ is None:
-                slice_ = self._slices[start] = _Slice(is_complete=True)
+                slice_ = Slice(is_complete=True)
+                index.add(start, slice_)
             wanted = keys[begin:end]
             places = list(map(slice_.slots.get, wanted))
             if None in places:
@@ -174,13 +152,29 @@ class ReferenceWindowTable:
                 if not slice_.is_complete:
                     self._load(start, slice_, missing)
                     missing = [key for key in missing if key not in slice_.slots]
-                slice_.slots.update(zip(missing, self._arrays.take(start, missing), strict=True))
+                    places = list(map(slice_.slots.get, wanted))
                 fresh.append((start, missing))
-                places = list(map(slice_.slots.get, wanted))
             found += places
+        if fresh:
+            slots = iter(self._make(fresh))
+            found = [next(slots) if place is None else place for place in found]
         return np.array(found, dtype=np.int64)
 
-    def _load(self, start: int, slice_: _Slice, keys: list[bytes]) -> None:
+    def _make(self, fresh: list[tuple[int, list[bytes]]]) -> list[int]:
+        """Make rows, and return their places."""
+        slots = self._arrays.take(
+            [start for start, keys in fresh for _ in keys],
+            [key for _, keys in fresh for key in keys],
+        )
+        at = 0
+        for start, keys in fresh:
+            slice_ = self._slices.by_start[start]
+            slice_.slots.update(zip(keys, slots[at : at + len(keys)], strict=True))
+            slice_.rows += len(keys)
+            at += len(keys)
+        return slots
+
+    def _load(self, start: int, slice_: Slice, keys: list[bytes]) -> None:
         """Bring those of ``keys`` that the store has into the arrays."""
         first = self._prefix + slice_to_state(start)
         for at in range(0, len(keys), _LOADED_ROWS_MAX):
@@ -188,18 +182,20 @@ class ReferenceWindowTable:
             rows = self._reader.get_many([first + key for key in some])
             stored = [(key, row) for key, row in zip(some, rows, strict=True) if row is not None]
             for held, tags, parts in self._decode(stored):
-                slots = self._arrays.take(start, held)
+                slots = self._arrays.take([start] * len(held), held)
                 slice_.slots.update(zip(held, slots, strict=True))
                 self._arrays.widen(self._widest(tags))
                 self._arrays.put(np.array(slots), parts, is_dirty=False)
 
     def _forget(self, rows: list[tuple[int, list[bytes]]]) -> None:
-        """Undo that rows were made."""
+        """Undo that rows were made, or were going to be."""
         for start, keys in rows:
-            slice_ = self._slices[start]
-            self._arrays.release([slice_.slots.pop(key) for key in keys])
+            slice_ = self._slices.by_start[start]
+            made = [key for key in keys if key in slice_.slots]
+            self._arrays.release([slice_.slots.pop(key) for key in made])
+            slice_.rows -= len(made)
             if slice_.is_complete and not slice_.slots:
-                del self._slices[start]
+                self._slices.remove(start)
 
     def _decode(
         self, rows: Sequence[tuple[bytes, bytes]]
@@ -220,94 +216,127 @@ class ReferenceWindowTable:
 
     # --- read --------------------------------------------------------------------------------
 
-    def read(self, start: int, end: int, keys: pl.Series | None = None) -> Iterator[pl.DataFrame]:
-        """Yield results over all slices with ``start <= slice start < end``, merged by key.
+    def read(
+        self, windows: Sequence[int], size: int, keys: pl.Series | None = None
+    ) -> Iterator[pl.DataFrame]:
+        """Yield results of windows: of each, its slices merged by key.
 
         Yields:
-            ``KEY`` and one column per aggregate, in the order of the state keys.
+            ``WINDOW``, ``KEY`` and one column per aggregate, in the order of the definition; rows
+            in order of windows and state keys.
         """
-        wanted = None if keys is None else state_keys_of(keys)
-        merged = _Rows([], empty_parts(self._accumulators, self._arrays.tags, 0))
-        for slice_start in sorted(s for s in self._slices if start <= s < end):
-            for rows in self._rows_of(slice_start, wanted):
-                merged = self._merge(merged, rows)
-        tags = self._arrays.tags
-        order = sorted(range(len(merged.keys)), key=merged.keys.__getitem__)
-        for at in range(0, len(order), _FRAME_ROWS_MAX):
-            some = order[at : at + _FRAME_ROWS_MAX]
-            index = np.array(some)
-            columns = [state_keys_to_series(KEY, [merged.keys[i] for i in some])]
-            columns += [
-                accumulator.result(tuple(array[index] for array in part), tag)
-                for accumulator, part, tag in zip(
-                    self._accumulators, merged.parts, tags, strict=True
-                )
-            ]
-            yield pl.DataFrame(columns)
-
-    def _rows_of(self, start: int, wanted: list[bytes] | None) -> Iterator[_Rows]:
-        """Yield the rows of a slice, all or those of some keys: cached, then stored."""
-        slice_ = self._slices[start]
-        held = slice_.slots
-        keys = list(held) if wanted is None else [key for key in wanted if key in held]
-        if keys:
-            slots = np.array([held[key] for key in keys])
-            yield _Rows(keys, self._arrays.gather(slots))
-        if slice_.is_complete:
+        if keys is not None:
+            rows = WindowRows(self._accumulators)
+            self._add_pairs(rows, windows, size, state_keys_of(keys))
+            yield from rows.frames(self._arrays.tags, _FRAME_ROWS_MAX)
             return
-        first, end = self._slice_range(start)
-        if wanted is None:
-            cut = len(first)
-            stored = [
-                (key[cut:], row)
-                for key, row in self._reader.scan(first, end)
-                if key[cut:] not in held
-            ]
-        else:
-            missing = [key for key in wanted if key not in held]
-            rows = self._reader.get_many([first + key for key in missing])
-            stored = [(key, row) for key, row in zip(missing, rows, strict=True) if row is not None]
-        for alike, tags, parts in self._decode(stored):
-            self._arrays.widen(self._widest(tags))
-            yield _Rows(alike, parts)
+        for group in self._slices.groups(windows, size, _FRAME_ROWS_MAX):
+            rows = WindowRows(self._accumulators)
+            starts = np.array(group, dtype=np.int64)
+            for slices, held, parts in self._rows_between(group[0], group[-1] + size):
+                rows.add_to_all(starts, size, slices, held, parts)
+            yield from rows.frames(self._arrays.tags, _FRAME_ROWS_MAX)
 
-    def _merge(self, older: _Rows, newer: _Rows) -> _Rows:
-        """Return the rows of two sets, merged where they have the same key."""
-        if not older.keys:
-            return newer
-        place = {key: i for i, key in enumerate(older.keys)}
-        shared = [i for i, key in enumerate(newer.keys) if key in place]
-        extra = [i for i, key in enumerate(newer.keys) if key not in place]
-        into = np.array([place[newer.keys[i]] for i in shared], dtype=np.int64)
-        parts: list[Part] = []
-        for accumulator, a, b in zip(self._accumulators, older.parts, newer.parts, strict=True):
-            merged = accumulator.merge(
-                tuple(array[into] for array in a), tuple(array[shared] for array in b)
-            )
-            arrays: list[Any] = []
-            for whole, changed, other in zip(a, merged, b, strict=True):
-                joined = np.concatenate([whole, other[extra]])
-                joined = joined.astype(np.result_type(joined, changed), copy=False)
-                joined[into] = changed
-                arrays.append(joined)
-            parts.append(tuple(arrays))
-        return _Rows(older.keys + [newer.keys[i] for i in extra], parts)
+    def _rows_between(
+        self, start: int, end: int
+    ) -> Iterator[tuple[Array, list[bytes], list[Part]]]:
+        """Yield slice, state key and accumulators of all rows of some slices."""
+        by_start = self._slices.by_start
+        known = self._slices.between(start, end)
+        for is_complete, run in groupby(known, lambda start: by_start[start].is_complete):
+            slices = list(run)
+            keys: list[bytes] = []
+            slots: list[int] = []
+            for start in slices:
+                held = by_start[start].slots
+                keys += held
+                slots += held.values()
+            if keys:
+                counts = [len(by_start[start].slots) for start in slices]
+                starts = np.repeat(np.array(slices, dtype=np.int64), counts)
+                yield starts, keys, self._arrays.gather(np.array(slots, dtype=np.int64))
+            if not is_complete:
+                yield from self._stored_rows(slices)
+
+    def _stored_rows(self, slices: list[int]) -> Iterator[tuple[Array, list[bytes], list[Part]]]:
+        """Yield the rows of neighbouring slices that only the store has."""
+        cut = len(self._prefix)
+        held = {slice_to_state(start): self._slices.by_start[start].slots for start in slices}
+        scan = iter(self._reader.scan(*slice_range(self._prefix, slices[0], slices[-1])))
+        while some := list(islice(scan, _LOADED_ROWS_MAX)):
+            rows: list[tuple[bytes, bytes]] = []  # slice and state key, row
+            for stored_key, row in some:
+                key = stored_key[cut:]
+                slots = held.get(key[:SLICE_BYTES])
+                if slots is not None and key[SLICE_BYTES:] not in slots:
+                    rows.append((key, row))
+            for keys, tags, parts in self._decode(rows):
+                self._arrays.widen(self._widest(tags))
+                yield slice_starts_of(keys), [key[SLICE_BYTES:] for key in keys], parts
+
+    def _add_pairs(
+        self, into: WindowRows, windows: Sequence[int], size: int, keys: list[bytes]
+    ) -> None:
+        """Add the rows of some keys of some windows: from here, and from the store the others."""
+        found: list[tuple[int, int, list[bytes]]] = []  # window, slice, state keys
+        slots: list[int] = []
+        absent: list[tuple[int, int, list[bytes]]] = []
+        bounds = [0, *(np.flatnonzero(np.diff(windows)) + 1).tolist(), len(windows)]
+        for begin, end in pairwise(bounds if keys else []):
+            window, wanted = windows[begin], keys[begin:end]
+            for start in self._slices.between(window, window + size):
+                slice_ = self._slices.by_start[start]
+                places = list(map(slice_.slots.get, wanted))
+                held = wanted
+                if None in places:
+                    held = [key for key in wanted if key in slice_.slots]
+                    if not slice_.is_complete:
+                        absent.append((window, start, [k for k in wanted if k not in slice_.slots]))
+                found.append((window, start, held))
+                slots += [place for place in places if place is not None]
+            if len(slots) > _FRAME_ROWS_MAX or end == len(windows):
+                counts = [len(held) for _, _, held in found]
+                into.add(
+                    np.repeat([window for window, _, _ in found], counts),
+                    np.repeat([start for _, start, _ in found], counts),
+                    [key for _, _, held in found for key in held],
+                    self._arrays.gather(np.array(slots, dtype=np.int64)),
+                )
+                found, slots = [], []
+        self._add_stored_pairs(into, absent)
+
+    def _add_stored_pairs(
+        self, into: WindowRows, pairs: list[tuple[int, int, list[bytes]]]
+    ) -> None:
+        """Add those rows that the store has: window, slice and state keys of each."""
+        names = (
+            slice_to_state(window) + slice_to_state(start) + key
+            for window, start, keys in pairs
+            for key in keys
+        )
+        while some := list(islice(names, _LOADED_ROWS_MAX)):
+            rows = self._reader.get_many([self._prefix + name[SLICE_BYTES:] for name in some])
+            stored = [(name, row) for name, row in zip(some, rows, strict=True) if row is not None]
+            for alike, tags, parts in self._decode(stored):
+                self._arrays.widen(self._widest(tags))
+                keys = [name[SLICE_BYTES:] for name in alike]
+                windows, slices = slice_starts_of(alike), slice_starts_of(keys)
+                into.add(windows, slices, [key[SLICE_BYTES:] for key in keys], parts)
 
     # --- the life of slices ------------------------------------------------------------------
 
-    def first_slice(self) -> int | None:
-        """Return the start of the earliest slice held, None if the table is empty."""
-        return min(self._slices, default=None)
+    def slices(self) -> Sequence[int]:
+        """Return the starts of all slices held, in order; valid until the table is changed."""
+        return self._slices.starts
 
     def remove_below(self, start: int) -> None:
         """Drop all slices before ``start``, as one range delete."""
-        gone = [known for known in self._slices if known < start]
+        gone = self._slices.pop_below(start)
         if not gone:
             return
-        for known in gone:
-            self._arrays.release(list(self._slices.pop(known).slots.values()))
-        first, end = self._removed or (min(gone), start)
-        self._removed = (min(first, *gone), max(end, start))
+        self._arrays.release([slot for _, slice_ in gone for slot in slice_.slots.values()])
+        first, end = self._removed or (gone[0][0], start)
+        self._removed = (min(first, gone[0][0]), max(end, start))
 
     def drain_delta(self, delta: Delta) -> None:
         """Add what changed since the last call to ``delta``."""
@@ -334,18 +363,10 @@ class ReferenceWindowTable:
         Those just drained it has not yet, only the delta has.
         """
         is_dirty = self._arrays.is_dirty
-        for slice_ in self._slices.values():
+        released: list[int] = []
+        for slice_ in self._slices.by_start.values():
             clean = [key for key, slot in slice_.slots.items() if not is_dirty[slot]]
             if clean:
-                self._arrays.release([slice_.slots.pop(key) for key in clean])
+                released += map(slice_.slots.pop, clean)
                 slice_.is_complete = False
-
-
-class _Rows:
-    """Some rows outside of the table: state keys and one part per aggregate."""
-
-    __slots__ = ("keys", "parts")
-
-    def __init__(self, keys: list[bytes], parts: list[Part]) -> None:
-        self.keys = keys
-        self.parts = parts
+        self._arrays.release(released)

@@ -6,6 +6,7 @@ import polars as pl
 import pytest
 
 from riverrun.engine.errors import RecordError
+from riverrun.operators import window as subject
 from riverrun.operators.aggregates import (
     Aggregate,
     AnyAggregate,
@@ -276,6 +277,47 @@ def test_a_record_too_late_for_one_window_still_counts_in_the_next() -> None:
     found = [(r.value["window_start"], r.value["n"]) for r in done.results]
     assert found == [(0, 1), (5, 2)]
     assert done.out[LATE] == []
+
+
+# --- many windows at once ------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("windows", [TUMBLING, HOPPING])
+@pytest.mark.parametrize("own", [{}, {"users": Users()}])
+@pytest.mark.parametrize("windows_max", [2, 10_000])
+def test_windows_that_close_together_give_what_they_give_one_by_one(
+    windows: Any, own: dict[str, AnyAggregate], windows_max: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(subject, "_WINDOWS_MAX", windows_max)
+    records = [at(time * 37 % 500, time, key) for time in range(60) for key in ("b", "a")]
+    one_by_one = [Watermark(ms) for ms in range(0, 600, 5)]
+    operator = window(windows, n=Count(), total=Sum("v"), last=Last("v"), **own)
+    expected = run(operator, records, *one_by_one)
+    done = run(operator, records, Watermark(600))
+    assert done.results == expected.results
+    assert done.results == sorted(done.results, key=lambda r: (r.time, r.key))
+    assert run(operator, records, RESTART, Watermark(600)).results == expected.results
+    if windows_max > 2:
+        assert len(done.out.batches) == 1
+
+
+@pytest.mark.parametrize("own", [{}, {"users": Users()}])
+def test_records_of_a_window_that_closed_with_many_are_late(own: dict[str, AnyAggregate]) -> None:
+    operator = window(n=Count(), **own)
+    done = run(operator, [at(5), at(95)], Watermark(50), RESTART, at(45), at(50), Watermark(100))
+    assert [r.value["window_start"] for r in done.results] == [0, 50, 90]
+    assert [r.time for r in done.out[LATE]] == [45]
+
+
+@pytest.mark.parametrize("own", [{}, {"users": Users()}])
+def test_on_update_emits_each_changed_key_of_each_changed_window_alone(
+    own: dict[str, AnyAggregate],
+) -> None:
+    operator = window(HOPPING, emit="on_update", n=Count(), **own)
+    before = [at(1, key="a"), at(6, key="a"), at(1, key="b"), at(41, key="b")]
+    done = run(operator, before, BARRIER, [at(41, key="a"), at(7, key="b")])
+    found = [(r.value["window_start"], r.key, r.value["n"]) for r in done.results[-4:]]
+    assert found == [(0, "b", 2), (5, "b", 1), (35, "a", 1), (40, "a", 1)]
 
 
 # --- lateness ------------------------------------------------------------------------------------

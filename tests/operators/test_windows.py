@@ -39,6 +39,21 @@ def test_starts_are_those_of_all_windows_that_hold_the_time(
     assert windows.last_start(time) == expected[-1]
 
 
+@given(aligned(), st.lists(st.integers(-300, 300)), st.integers(-300, 300), st.integers(-300, 300))
+def test_windows_over_slices_are_those_of_any_of_them(
+    windows: AlignedWindows, some_times: list[int], first: int, end: int
+) -> None:
+    slices = sorted(set(windows.slice_starts(pl.Series(some_times, dtype=pl.Int64)).to_list()))
+    first = windows.last_start(first)
+    expected = {start for time in slices for start in windows.starts(time) if first <= start < end}
+    assert list(windows.starts_over(slices, first, end)) == sorted(expected)
+
+
+@given(aligned(), times)
+def test_a_column_of_times_gives_the_same_windows(windows: AlignedWindows, time: int) -> None:
+    assert windows.last_starts(pl.Series([time])).to_list() == [windows.last_start(time)]
+
+
 @given(aligned(), times)
 def test_a_slice_is_in_the_same_windows_as_each_of_its_times(
     windows: AlignedWindows, time: int

@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import datetime as dt
 from decimal import Decimal
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import polars as pl
 import pytest
@@ -11,10 +11,15 @@ from hypothesis import strategies as st
 
 from riverrun.engine.batch import KEY, TIME, key_series, keys_to_list
 from riverrun.engine.keys import key_to_state
+from riverrun.engine.plane import WINDOW
+from riverrun.engine.reference import slice_index, window_rows
 from riverrun.engine.reference import window_table as subject
 from riverrun.engine.reference.window_table import ReferenceWindowTable
 from riverrun.state import Delta
 from riverrun.state.memory import MemoryStore
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
 
 PREFIX = b"win:"
 KINDS: dict[str, Any] = {
@@ -51,14 +56,29 @@ def add(
     into.update(pl.DataFrame(columns), times // SLICE_MS * SLICE_MS)
 
 
-def results(of: ReferenceWindowTable, start: int = -1000, end: int = 10_000, **more: Any) -> Any:
-    """Return the results by key."""
-    found: dict[Any, dict[str, Any]] = {}
-    for frame in of.read(start, end, **more):
-        keys = keys_to_list(frame.get_column(KEY))
-        for key, row in zip(keys, frame.drop(KEY).to_dicts(), strict=True):
-            assert key not in found
-            found[key] = row
+def results(
+    of: ReferenceWindowTable,
+    start: int = -1000,
+    end: int = 10_000,
+    keys: pl.Series | None = None,
+) -> Any:
+    """Return the results of one window by key."""
+    windows = [start] if keys is None else [start] * len(keys)
+    found = results_by_window(of, windows, end - start, keys)
+    return {key: row for (_, key), row in found.items()}
+
+
+def results_by_window(
+    of: ReferenceWindowTable, windows: Sequence[int], size: int, keys: pl.Series | None = None
+) -> dict[tuple[int, Any], dict[str, Any]]:
+    """Return the results of windows by window and key."""
+    found: dict[tuple[int, Any], dict[str, Any]] = {}
+    for frame in of.read(windows, size, keys):
+        starts = frame.get_column(WINDOW).to_list()
+        named = zip(starts, keys_to_list(frame.get_column(KEY)), strict=True)
+        for name, row in zip(named, frame.drop(KEY, WINDOW).to_dicts(), strict=True):
+            assert name not in found
+            found[name] = row
     return found
 
 
@@ -91,7 +111,7 @@ def model(rows: list[tuple[Any, int, Any]]) -> dict[Any, dict[str, Any]]:
 def test_an_empty_table_has_nothing() -> None:
     empty = table()
     assert results(empty) == {}
-    assert empty.first_slice() is None
+    assert empty.slices() == []
     assert not drain(empty)
     empty.remove_below(100)
     assert not drain(empty)
@@ -100,7 +120,7 @@ def test_an_empty_table_has_nothing() -> None:
 def test_aggregates_of_a_few_records_written_out() -> None:
     one = table()
     add(one, [("ada", 15, 4), ("ada", 11, 2), ("bob", 12, None), ("ada", 13, None), ("ada", 25, 9)])
-    assert one.first_slice() == 10
+    assert one.slices() == [10, 20]
     assert results(one, 10, 20) == {
         "ada": {
             "n": 3,
@@ -131,9 +151,9 @@ def test_aggregates_of_a_few_records_written_out() -> None:
 def test_results_come_in_order_of_keys_with_columns_in_order_of_definition() -> None:
     one = table()
     add(one, [(key, 5, 1) for key in ["c", "a", "b"]])
-    (frame,) = one.read(0, 10)
+    (frame,) = one.read([0], 10)
     assert frame.get_column(KEY).to_list() == ["a", "b", "c"]
-    assert frame.columns == [KEY, *KINDS]
+    assert frame.columns == [WINDOW, KEY, *KINDS]
 
 
 def test_firing_is_one_range_delete_and_state_keys_sort_by_slice() -> None:
@@ -143,7 +163,7 @@ def test_firing_is_one_range_delete_and_state_keys_sort_by_slice() -> None:
     assert [key[-2:] for key in stored] == [b"sa", b"sa", b"sa", b"sb"]
     assert all(key.startswith(PREFIX) for key in stored)
     one.remove_below(20)
-    assert one.first_slice() == 1000
+    assert one.slices() == [1000]
     delta = drain(one)
     assert delta.puts == {}
     ((start, end),) = delta.range_deletes
@@ -165,7 +185,7 @@ def test_a_removed_slice_that_comes_back_begins_anew() -> None:
     add(one, [("a", 5, 1)])
     store.apply(drain(one), b"")
     again = table(store)
-    assert again.first_slice() == 0
+    assert again.slices() == [0]
     again.remove_below(10)
     add(again, [("a", 5, 7)])
     assert results(again)["a"]["total"] == 7
@@ -181,7 +201,7 @@ def test_an_overflow_names_the_aggregate_and_leaves_the_table_as_it_was() -> Non
         with pytest.raises(OverflowError, match="'total'"):
             add(one, rows, kinds={"total": "sum"})
         assert results(one) == before
-        assert one.first_slice() == 0
+        assert one.slices() == [0]
     add(one, [("a", 5, 2**62 - 1), ("e", 5, 2**63 - 1), ("e", 5, -(2**63))], kinds={"total": "sum"})
     assert results(one) == {"a": {"total": 2**63 - 1}, "e": {"total": -1}}
     assert len(drain(one).puts) == 2
@@ -209,8 +229,8 @@ def test_types_widen_from_null_over_int_to_float() -> None:
     store.apply(drain(one), b"")
     one = table(store, kinds)
     assert results(one) == expected
-    (frame,) = one.read(0, 10)
-    assert frame.dtypes == [pl.String, pl.Float64, pl.Float64, pl.Float64]
+    (frame,) = one.read([0], 10)
+    assert frame.dtypes == [pl.Int64, pl.String, pl.Float64, pl.Float64, pl.Float64]
 
 
 def test_types_that_do_not_go_together_are_refused() -> None:
@@ -271,7 +291,7 @@ def test_values_of_every_type_survive_a_restart(name: str) -> None:
     }
     assert results(one) == expected
     assert results(table(store, kinds)) == expected
-    (frame,) = table(store, kinds).read(0, 10)
+    (frame,) = table(store, kinds).read([0], 10)
     if name != "narrow int":
         assert frame.get_column("low").dtype == dtype
 
@@ -319,8 +339,62 @@ def test_many_results_come_in_several_frames(monkeypatch: pytest.MonkeyPatch) ->
     monkeypatch.setattr(subject, "_FRAME_ROWS_MAX", 10)
     one = table()
     add(one, [(i, 5, i) for i in range(25)])
-    assert [frame.height for frame in one.read(0, 10)] == [10, 10, 5]
+    assert [frame.height for frame in one.read([0], 10)] == [10, 10, 5]
     assert len(results(one)) == 25
+
+
+def test_many_windows_come_as_one_frame_in_order_of_time_and_key() -> None:
+    one = table(kinds={"n": "count"})
+    rows = [("b", 25, 1), ("a", 995, 1), ("a", 21, 1), ("b", 3, 1), ("b", 4, 1), ("c", -5, 1)]
+    add(one, rows, kinds={"n": "count"})
+    (frame,) = one.read(range(-10, 1000, 10), 10)
+    assert frame.rows() == [(-10, "c", 1), (0, "b", 2), (20, "a", 1), (20, "b", 1), (990, "a", 1)]
+    (frame,) = one.read(range(-10, 30, 10), 20)
+    assert frame.rows() == [
+        (-10, "b", 2), (-10, "c", 1), (0, "b", 2), (10, "a", 1), (10, "b", 1),
+        (20, "a", 1), (20, "b", 1),
+    ]  # fmt: skip
+
+
+class _CountingStore(MemoryStore):
+    scans = 0
+
+    def scan(self, start: bytes, end: bytes) -> Iterator[tuple[bytes, bytes]]:
+        self.scans += 1
+        return super().scan(start, end)
+
+
+def test_after_a_restart_the_store_is_scanned_once_for_slices_and_once_for_rows() -> None:
+    store = _CountingStore()
+    one = table(store)
+    add(one, [("a", SLICE_MS * i, i) for i in range(500)])
+    store.apply(drain(one), b"")
+    store.scans = 0
+    again = table(store)
+    assert len(again.slices()) == 500
+    (frame,) = again.read(again.slices(), SLICE_MS)
+    assert frame.get_column("total").to_list() == list(range(500))
+    again.remove_below(SLICE_MS * 500)
+    assert again.slices() == []
+    assert len(drain(again).range_deletes) == 1
+    assert store.scans == 2
+
+
+def test_a_window_larger_than_a_frame_is_read_from_the_store_alone(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(slice_index, "_COUNTED_ROWS_MAX", 10)
+    store = MemoryStore()
+    one = table(store)
+    add(one, [(i, time, 1) for i in range(25) for time in (5, 15)] + [(1, 25, 1), (2, 35, 1)])
+    store.apply(drain(one), b"")
+    again = table(store)
+    assert again.slices() == [0, 10, 20, 30]
+    found = [
+        frame.get_column(WINDOW).unique().sort().to_list()
+        for frame in again.read([0, 10, 20, 30], 10)
+    ]
+    assert found == [[0], [10], [20, 30]]
 
 
 def test_a_row_of_an_unknown_format_is_refused() -> None:
@@ -377,15 +451,26 @@ operation = st.one_of(
     st.tuples(st.just("remove"), st.integers(0, 6)),
     st.tuples(st.just("barrier")),
     st.tuples(st.just("restart")),
-    st.tuples(st.just("read"), st.integers(0, 6), st.integers(0, 6), st.booleans()),
+    st.tuples(
+        st.just("read"),
+        st.integers(-2, 6),  # first window
+        st.integers(1, 6),  # number of windows
+        st.sampled_from([(1, 1), (2, 1), (3, 2), (6, 1), (1, 2), (1, 6)]),  # size, advance
+        st.booleans(),
+    ),
 )
 
 
 @given(st.lists(operation, max_size=25), st.sampled_from([0, 3, 10**6]))
 @settings(max_examples=200, deadline=None)
-def test_any_history_gives_what_the_definition_says(history: list[Any], cached: int) -> None:
+def test_any_history_gives_what_the_definition_says(history: list[Any], bound: int) -> None:
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(subject, "CACHED_ROWS_MAX", cached)
+        patch.setattr(subject, "CACHED_ROWS_MAX", bound)
+        # Bounds that a few rows reach, so that work is done in parts.
+        patch.setattr(subject, "_FRAME_ROWS_MAX", bound + 1)
+        patch.setattr(subject, "_LOADED_ROWS_MAX", bound + 1)
+        patch.setattr(window_rows, "_PENDING_ROWS_MAX", bound + 1)
+        patch.setattr(slice_index, "_COUNTED_ROWS_MAX", bound)
         _run(history)
 
 
@@ -413,21 +498,34 @@ def _run(history: list[Any]) -> None:
                 store.settle()
                 one = table(store.store)
             case _:
-                start, end, some = arguments
-                _compare(one, rows, start * SLICE_MS, end * SLICE_MS, some=some)
-        starts = [time // SLICE_MS * SLICE_MS for _, time, _ in rows]
-        assert one.first_slice() == min(starts, default=None)
-    _compare(one, rows, 0, 60, some=False)
+                _compare(one, rows, *arguments)
+        assert one.slices() == sorted({time // SLICE_MS * SLICE_MS for _, time, _ in rows})
+    _compare(one, rows, 0, 1, (6, 1), some=False)
 
 
 def _compare(
-    one: ReferenceWindowTable, rows: list[Any], start: int, end: int, *, some: bool
+    one: ReferenceWindowTable,
+    rows: list[Any],
+    first: int,
+    count: int,
+    shape: tuple[int, int],
+    some: bool,
 ) -> None:
+    size, advance = (SLICE_MS * slices for slices in shape)
+    windows = range(SLICE_MS * first, SLICE_MS * first + count * advance, advance)
     keys = ["a", "b", "zzz"]
-    expected = model(
-        [row for row in rows if start <= row[1] < end and (not some or row[0] in keys)]
-    )
-    found = results(one, start, end, keys=pl.Series(keys) if some else None)
+    if some:
+        pairs = [(start, key) for start in windows for key in keys]
+        starts, asked = [start for start, _ in pairs], pl.Series([key for _, key in pairs])
+        found = results_by_window(one, starts, size, asked)
+    else:
+        found = results_by_window(one, windows, size)
+    expected = {
+        (start, key): result
+        for start in windows
+        for key, result in model([r for r in rows if start <= r[1] < start + size]).items()
+        if not some or key in keys
+    }
     assert found == expected
     assert list(found) == sorted(expected)
 
@@ -442,6 +540,6 @@ def test_an_unreadable_row_in_the_store_leaves_the_table_as_it_was() -> None:
     one = table(store)
     with pytest.raises(ValueError, match="unknown format"):
         add(one, [("new", 5, 1), ("b", 15, 1), ("a", 25, 1)])
-    assert one.first_slice() == 10
+    assert one.slices() == [10, 20]
     assert results(one, 0, 20)["b"]["n"] == 1
     assert not drain(one)
