@@ -6,6 +6,7 @@ import importlib
 import importlib.util
 import os
 import sys
+import sysconfig
 import traceback
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
@@ -123,7 +124,7 @@ def _import_failed(what: str, error: Exception) -> Exception:
     from riverrun.engine.errors import RiverrunError
 
     frames = traceback.extract_tb(error.__traceback__)
-    own = [f for f in frames if "importlib" not in f.filename and not _is_ours(f.filename)]
+    own = [frame for frame in frames if _is_of_user(frame.filename)]
     where = f" ({own[-1].filename}, line {own[-1].lineno})" if own else ""
     if isinstance(error, RiverrunError):
         return type(error)(f"{error}{where}")
@@ -138,10 +139,15 @@ def _import_failed(what: str, error: Exception) -> Exception:
     return CommandFailedError(f"{type(error).__name__}: {error}{where}")
 
 
-def _is_ours(filename: str) -> bool:
+def _is_of_user(filename: str) -> bool:
+    """Return whether a file is neither ours nor Python's nor generated code."""
+    if filename.startswith("<"):
+        return False
     package = Path(__file__).resolve().parent.parent
-    folders = [package, *(p.resolve() for p in package.iterdir() if p.is_dir())]
-    return any(Path(filename).resolve().is_relative_to(folder) for folder in folders)
+    # The links of a checkout lead out of the package.
+    folders = [package, *(path.resolve() for path in package.iterdir() if path.is_dir())]
+    folders.append(Path(sysconfig.get_path("stdlib")).resolve())
+    return not any(Path(filename).resolve().is_relative_to(folder) for folder in folders)
 
 
 def _no_topology(module: ModuleType, module_name: str, name: str, found: Any) -> str:

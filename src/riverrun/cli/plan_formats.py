@@ -15,7 +15,6 @@ if TYPE_CHECKING:
     from riverrun.engine.plan import Plan, Subtopology
 
 _LATE_PORT = 1
-_WINDOWED = ("window", "session")
 
 
 @dataclass(frozen=True, slots=True)
@@ -151,7 +150,7 @@ def _edge_text(plan: Plan, edge: Edge) -> str:
 
 
 def _port_label(node: Node, port: int) -> str | None:
-    if isinstance(node, OperatorNode) and node.kind in _WINDOWED:
+    if isinstance(node, OperatorNode) and node.kind == "window":
         return "late" if port == _LATE_PORT else None
     if isinstance(node, OperatorNode) and (port or node.kind == "branch"):
         return f"output {port}"
