@@ -3,8 +3,10 @@
 A record of the topic is a frame: many records of the stream in columns, or a watermark. So the
 cost of the topic is paid per batch, and watermarks of every upstream task travel in-band.
 
-Layout, little endian: magic ``RF``, version, kind, upstream task (u32), then the payload: an Arrow
-IPC file (columns), msgpack (rows), or watermark (i64) and idle flag (u8).
+Layout, little endian: magic ``RF``, version, kind, upstream task (u32), CRC-32C of the payload
+(u32), then the payload: an Arrow IPC file (columns), msgpack (rows), or watermark (i64) and idle
+flag (u8). The checksum is there because Polars trusts what it reads: bytes that are no IPC file can
+end the process.
 """
 
 from __future__ import annotations
@@ -14,17 +16,18 @@ import struct
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, cast
 
+import crc32c
 import msgspec
 import polars as pl
 
-from .batch import POSITION, Batch
+from .batch import POSITION, TIME, Batch
 from .errors import CorruptBatchError
 from .watermarks import InputWatermark
 
 if TYPE_CHECKING:
     from .schema import Schema
 
-_HEAD = struct.Struct("<2sBBI")
+_HEAD = struct.Struct("<2sBBII")
 _WATERMARK = struct.Struct("<qB")
 _MAGIC, _VERSION = b"RF", 1
 _COLUMNS, _ROWS, _MARK = 0, 1, 2
@@ -42,11 +45,10 @@ class Frame:
 def encode_columns(upstream: int, frame: pl.DataFrame) -> bytes:
     """Return a frame of columns; ``POSITION`` is left out, it means nothing elsewhere."""
     buffer = io.BytesIO()
-    buffer.write(_HEAD.pack(_MAGIC, _VERSION, _COLUMNS, upstream))
     if POSITION in frame.columns:
         frame = frame.drop(POSITION)
     frame.write_ipc(buffer, compression="uncompressed")
-    return buffer.getvalue()
+    return _frame(_COLUMNS, upstream, buffer.getbuffer())
 
 
 def encode_rows(upstream: int, rows: list[Any], times: list[int], keys: list[Any]) -> bytes:
@@ -56,13 +58,17 @@ def encode_rows(upstream: int, rows: list[Any], times: list[int], keys: list[Any
         TypeError: If a value has no msgpack form.
     """
     body = msgspec.msgpack.encode((keys, times, rows))
-    return _HEAD.pack(_MAGIC, _VERSION, _ROWS, upstream) + body
+    return _frame(_ROWS, upstream, body)
 
 
 def encode_watermark(upstream: int, watermark: InputWatermark) -> bytes:
     """Return a frame with the watermark of an upstream task."""
-    head = _HEAD.pack(_MAGIC, _VERSION, _MARK, upstream)
-    return head + _WATERMARK.pack(watermark.value_ms, watermark.idle)
+    return _frame(_MARK, upstream, _WATERMARK.pack(watermark.value_ms, watermark.idle))
+
+
+def _frame(kind: int, upstream: int, body: bytes | memoryview) -> bytes:
+    head = _HEAD.pack(_MAGIC, _VERSION, kind, upstream, crc32c.crc32c(body))
+    return b"".join((head, body))
 
 
 def decode(data: bytes, schema: Schema | None) -> Frame:
@@ -75,26 +81,35 @@ def decode(data: bytes, schema: Schema | None) -> Frame:
         raise CorruptBatchError(
             "a record of a repartition topic is not a frame; only riverrun may write there"
         )
-    _, version, kind, upstream = _HEAD.unpack_from(data)
+    _, version, kind, upstream, checksum = _HEAD.unpack_from(data)
     if version != _VERSION:
         raise CorruptBatchError(
             f"a frame has version {version}, this riverrun reads {_VERSION}; upgrade this worker"
         )
     body = data[_HEAD.size :]
+    if crc32c.crc32c(body) != checksum:
+        raise CorruptBatchError("a frame of a repartition topic is damaged: its checksum differs")
     try:
         if kind == _MARK:
             value, idle = _WATERMARK.unpack(body)
             return Frame(upstream, watermark=InputWatermark(value, bool(idle)))
         if kind == _COLUMNS:
-            return Frame(
-                upstream,
-                batch=Batch.of_frame(pl.read_ipc(body), schema=schema),
-            )
-        return Frame(upstream, batch=_decode_rows(body, schema))
+            return Frame(upstream, batch=Batch.of_frame(_decode_columns(body), schema=schema))
+        if kind == _ROWS:
+            return Frame(upstream, batch=_decode_rows(body, schema))
+        raise ValueError(f"unknown kind {kind}")
     except CorruptBatchError:
         raise
-    except Exception as error:
+    except (Exception, pl.exceptions.PanicException) as error:
         raise CorruptBatchError(f"a frame of a repartition topic is damaged: {error}") from error
+
+
+def _decode_columns(body: bytes) -> pl.DataFrame:
+    frame = pl.read_ipc(body)
+    times = frame.get_column(TIME)
+    if times.dtype != pl.Int64 or times.has_nulls() or not len(times):
+        raise ValueError("it has records without times, or none at all")
+    return frame
 
 
 def _decode_rows(body: bytes, schema: Schema | None) -> Batch:
@@ -110,6 +125,8 @@ def _decode_rows(body: bytes, schema: Schema | None) -> Batch:
             body, type=tuple[list[Any], list[int], list[value_type]]
         )
         keys, times, rows = decoded
+    if not rows or not len(rows) == len(times) == len(keys):
+        raise ValueError(f"it has {len(rows)} values, {len(times)} times, {len(keys)} keys")
     keys = [_tuples(cast("list[Any]", key)) if isinstance(key, list) else key for key in keys]
     return Batch.of_rows(rows, times, keys=keys, schema=schema)
 
