@@ -33,10 +33,12 @@ from .changelog import (
     next_generation,
 )
 from .errors import FencedError, WriteError
+from .housekeeping import Housekeeping
 from .log import Chunk, TopicPartition
 from .output import Outgoing, OutputBuffer
 from .restore import OpenedStores, Restored, TaskStores, restore
 from .start_checks import check_fits, start_positions
+from .task_environment import OPEN_TIMEOUT_MS, PENDING_BYTES_MAX, TaskEnvironment
 from .task_inputs import RepartitionInput, SourceInput, TaskInputs
 from .task_state import TaskState
 
@@ -46,18 +48,8 @@ if TYPE_CHECKING:
     from .log import LogReader, LogWriter
     from .plan import TaskId
     from .snapshots import SnapshotCycle
-    from .task_environment import TaskEnvironment
 
 _log = logging.getLogger(__name__)
-
-PENDING_BYTES_MAX = 32 * 1024 * 1024
-"""Output that is appended and not acknowledged; past it the task waits for the log."""
-
-OPEN_TIMEOUT_MS = 60_000
-"""Deadline for opening a writer: an earlier owner's transaction may have to time out first."""
-
-TRUNCATE_INTERVAL_MS = 60_000
-"""How often a task without state lets go of old commit records."""
 
 
 class Task:
@@ -94,8 +86,6 @@ class Task:
         self.commit_interval_ms = env.settings.commit_interval_ms
         self.epoch = 0
         self._closed = False
-        self._truncated_ms = env.clock.monotonic_ms()
-        self._truncate_below: int | None = None
 
     # --- start -------------------------------------------------------------------------------
 
@@ -144,6 +134,8 @@ class Task:
         self._last_commit_ms = env.clock.monotonic_ms() - self.commit_interval_ms
         self._positions_moved = False
         self._calls = AsyncCalls(self._chain.async_stages)
+        stateless = None if self._chain.signatures else self._changelog
+        self._housekeeping = Housekeeping(env.log, env.clock, stateless)
         if env.settings.guarantee == "at_least_once" or commit is None:
             # Says whose records count from here on; and makes a first start a start.
             await self.commit(force=True)
@@ -305,10 +297,9 @@ class Task:
     _dirty = False
 
     async def _commit_if_due(self) -> bool:
-        if not (self._positions_moved or self._dirty):
-            return False
-        elapsed_ms = self._env.clock.monotonic_ms() - self._last_commit_ms
-        if elapsed_ms < self.commit_interval_ms:
+        due_ms = self._last_commit_ms + self.commit_interval_ms
+        changed = self._positions_moved or self._dirty
+        if not changed or self._env.clock.monotonic_ms() < due_ms:
             return False
         await self.commit()
         return True
@@ -353,21 +344,14 @@ class Task:
         self._metrics.commits.inc()
         self._metrics.epoch.set(self.epoch)
         self._metrics.commit_seconds.observe((self._last_commit_ms - began_ms) / 1000)
-        await self._truncate_stateless(meta.changelog_offset)
+        await self._housekeeping.after_commit(
+            self._inputs.repartition_positions(), meta.changelog_offset
+        )
         if self._snapshots is not None:  # 5
             ref = await self._snapshots.after_commit(
                 self._restored.store, meta, self._writer.owner, self._blocking
             )
             self._snapshot_ref = ref or self._snapshot_ref
-
-    async def _truncate_stateless(self, changelog_offset: int) -> None:
-        """Without tables only the last commit record matters: let the older ones go."""
-        now_ms = self._env.clock.monotonic_ms()
-        if self._chain.signatures or now_ms - self._truncated_ms < TRUNCATE_INTERVAL_MS:
-            return
-        if self._truncate_below is not None:
-            await self._env.log.delete_records({self._changelog: self._truncate_below})
-        self._truncated_ms, self._truncate_below = now_ms, changelog_offset - 1
 
     async def _finish_async_work(self) -> None:
         if not self._chain.has_async_work():

@@ -18,6 +18,12 @@ if TYPE_CHECKING:
     from .plan import ResolvedPlan
     from .plane import Plane
 
+PENDING_BYTES_MAX = 32 * 1024 * 1024
+"""Output that is appended and not acknowledged; past it a task waits for the log."""
+
+OPEN_TIMEOUT_MS = 60_000
+"""Deadline for opening a writer: an earlier owner's transaction may have to time out first."""
+
 
 @dataclass(frozen=True, slots=True)
 class TaskEnvironment:

@@ -204,6 +204,14 @@ class TaskInputs:
         """Return what the chain was told last, for metrics."""
         return dict(self._told)
 
+    def repartition_positions(self) -> dict[TopicPartition, int]:
+        """Return the positions in topics that nobody else reads."""
+        return {
+            where: self.positions[where]
+            for where, each in self._inputs.items()
+            if isinstance(each, RepartitionInput) and where in self.positions
+        }
+
     def commit_positions(self) -> tuple[InputPosition, ...]:
         """Return positions and watermarks for the commit record."""
         result: list[InputPosition] = []

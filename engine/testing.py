@@ -38,7 +38,7 @@ if TYPE_CHECKING:
 
     from riverrun.state import StateStore
 
-    from .log import LogWriter
+    from .log import LogWriter, OffsetRange
     from .plane import Plane
 
 _ROUNDS_MAX = 10_000
@@ -302,6 +302,10 @@ class TopologyTestDriver:
                     )
             self._read_to[where] = span.end
         return result
+
+    def offsets(self, partition: TopicPartition) -> OffsetRange:
+        """Return what is in a partition of any topic, internal ones included."""
+        return self._runner.run(self._log.offsets([partition]))[partition]
 
     def metrics(self) -> bytes:
         """Return the metrics in the Prometheus text format."""
