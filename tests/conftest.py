@@ -5,12 +5,17 @@ from __future__ import annotations
 import os
 from typing import TYPE_CHECKING
 
+import hypothesis
 import pytest
 
 from tests import kafka_broker
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+
+# Machines are busy and the first call of anything is slow: a run that takes long has no bug.
+hypothesis.settings.register_profile("suite", deadline=None)
+hypothesis.settings.load_profile("suite")
 
 
 @pytest.fixture(scope="session")
