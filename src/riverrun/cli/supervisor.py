@@ -26,6 +26,9 @@ if TYPE_CHECKING:
 ERRORS_MAX = 3
 """How often in a row a child may end with an error before that counts as permanent."""
 
+LINE_MAX_BYTES = 1 << 20
+"""Longest line that a child may print; a longer one is left out."""
+
 FIRST_BACKOFF_S = 0.2
 MAX_BACKOFF_S = 10.0
 STEADY_AFTER_S = 30.0
@@ -144,6 +147,7 @@ class Supervisor:
             *command.argv,
             stdin=asyncio.subprocess.PIPE,
             stdout=asyncio.subprocess.PIPE,
+            limit=LINE_MAX_BYTES,
             # A group of its own: Ctrl-C in the terminal reaches the children through us, once.
             start_new_session=True,
         )
@@ -152,9 +156,21 @@ class Supervisor:
             child.send_signal(signal.SIGTERM)
         try:
             assert child.stdout is not None
-            while line := await child.stdout.readline():
-                sys.stdout.write(f"[{command.number}] {line.decode(errors='replace')}")
-                sys.stdout.flush()
+            await _pass_on(child.stdout, f"[{command.number}] ")
             return await child.wait()
         finally:
             self._children.pop(command.number, None)
+
+
+async def _pass_on(output: asyncio.StreamReader, prefix: str) -> None:
+    """Print what a child prints, line by line, until it closes its stdout."""
+    while True:
+        try:
+            line = await output.readline()
+        except ValueError:
+            # Too long; the reader has dropped it.
+            continue
+        if not line:
+            return
+        sys.stdout.write(f"{prefix}{line.decode(errors='replace')}")
+        sys.stdout.flush()
