@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 import polars as pl
 
-from riverrun.engine.batch import KEY, TIME, Batch, key_series, keys_to_list
+from riverrun.engine.batch import KEY, TIME, Batch, keys_to_list
 from riverrun.engine.keys import key_from_state, key_to_state
 
 from .aggregates import NUMBERS_ONLY, AnyAggregate, is_built_in
@@ -174,10 +174,7 @@ class PlaneSlices:
 
 def keys_and_times(batch: Batch) -> pl.DataFrame:
     """Return the columns ``KEY`` and ``TIME`` of a batch, whatever its values are."""
-    if batch.is_columnar:
-        frame = batch.frame()
-        return pl.DataFrame([frame.get_column(KEY), frame.get_column(TIME)])
-    return pl.DataFrame([key_series(batch.keys()), pl.Series(TIME, batch.times(), dtype=pl.Int64)])
+    return pl.DataFrame([batch.key_column(), batch.time_column()])
 
 
 class ObjectSlices:

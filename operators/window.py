@@ -109,8 +109,7 @@ class _WindowLogic(OperatorLogic):
         if batch_on_time is None:
             return
         for part in self._slices.update(batch_on_time, self._windows.slice_starts):
-            earliest = _earliest(part)
-            due = max(self._windows.first_start(earliest), self._first_open)
+            due = max(self._windows.first_start(part.min_time()), self._first_open)
             self._first_due = min(self._first_due, due)
             if self._on_update:
                 self._emit_updates(part, out)
@@ -120,16 +119,9 @@ class _WindowLogic(OperatorLogic):
         # A record whose last window begins before the first open one is too late for all.
         if self._first_open == _TIME_MIN:
             return batch
-        if batch.is_columnar:
-            late = batch.frame().get_column(TIME) < self._first_open
-            if not late.any():
-                return batch
-            late_at = late.arg_true().to_list()
-        else:
-            times = batch.times()
-            if min(times) >= self._first_open:
-                return batch
-            late_at = [i for i, time in enumerate(times) if time < self._first_open]
+        if batch.min_time() >= self._first_open:
+            return batch
+        late_at = (batch.time_column() < self._first_open).arg_true().to_list()
         self._failures.count_late(len(late_at))
         out.emit(batch.take(late_at), LATE_PORT)
         if len(late_at) == len(batch):
@@ -178,9 +170,3 @@ class _WindowLogic(OperatorLogic):
     def output_watermark_ms(self, watermark_ms: int) -> int:
         """Return how far results are complete: a window within its lateness is still to come."""
         return watermark_ms - self._lateness_ms
-
-
-def _earliest(batch: Batch) -> int:
-    if batch.is_columnar:
-        return int(batch.frame().get_column(TIME).min())  # pyright: ignore[reportArgumentType]
-    return min(batch.times())
