@@ -85,6 +85,8 @@ class CommitRecord(msgspec.Struct, frozen=True):
         previous_generation: Generation of the epoch before, which this one goes on from.
         merged: Watermark of each step with several inputs. It may be ahead of what follows from
             the watermarks of its inputs: one of them was idle, and woke up.
+        origin: Changelog offset at which the state began, empty: above 0 after a fresh start that
+            was allowed although earlier work was there.
         version: Format of this record.
     """
 
@@ -103,6 +105,7 @@ class CommitRecord(msgspec.Struct, frozen=True):
     created_ms: int
     previous_generation: int = 0
     merged: dict[str, int] = {}
+    origin: int = 0
     version: int = FORMAT_VERSION
 
 

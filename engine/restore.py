@@ -35,7 +35,7 @@ from .errors import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Awaitable, Callable
+    from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 
     from riverrun.state import StateStore
 
@@ -47,6 +47,8 @@ _log = logging.getLogger(__name__)
 
 _TAIL_OFFSETS = 64
 """How far before the end the last commit record is looked for first."""
+
+FRESH_START = "or start from nothing with --allow-fresh-start (results will be produced again)"
 
 STALL_MS = 60_000
 """Reading the changelog without any progress for this long is an error, not patience."""
@@ -84,7 +86,8 @@ class Restored:
 
     Attributes:
         store: Equals ``commit``'s epoch.
-        commit: The last commit record; None at the very first start.
+        commit: The last commit record; None at the very first start, and at a fresh one.
+        given_up: The last commit record where a fresh start was allowed in spite of it.
         generation: The highest generation that any owner has had.
         changelog_offset: Where the changelog goes on.
         source: Where the state came from, for the log: ``local``, ``snapshot``, ``changelog``,
@@ -98,6 +101,7 @@ class Restored:
     changelog_offset: int
     source: str
     replayed: int
+    given_up: CommitRecord | None = None
 
 
 async def read_range(
@@ -174,6 +178,7 @@ async def restore(
     stores: TaskStores,
     codec: RecordBatchCodec,
     run_blocking: Callable[..., Awaitable[object]],
+    told_offsets: Callable[[], Awaitable[Mapping[TopicPartition, int]]],
     *,
     allow_fresh: bool = False,
 ) -> Restored:
@@ -187,6 +192,7 @@ async def restore(
         stores: Where its store comes from.
         codec: Decodes record batches.
         run_blocking: Runs a function on the batch thread.
+        told_offsets: Returns what the group was told of the task's inputs: evidence of a commit.
         allow_fresh: Start from nothing although committed work exists somewhere.
 
     Raises:
@@ -200,9 +206,14 @@ async def restore(
         history = await read_history(log, changelog, span, codec)
         local = await _open_local(stores, run_blocking)
         if history.newest is None:
-            return await _fresh(
-                changelog, span, local, stores, run_blocking, allow_fresh=allow_fresh
-            )
+            evidence = await _evidence(span, local, stores, told_offsets)
+            if evidence and not allow_fresh:
+                raise PositionLostError(
+                    f"the changelog {changelog} has no commit record, but {' and '.join(evidence)}:"
+                    " committed work exists and the pointer to it is gone. Bring the topic back, "
+                    f"{FRESH_START}"
+                )
+            return await _fresh(span, history, stores, run_blocking)
         return await _restore(changelog_read, history, local, stores, run_blocking)
     except (PositionLostError, CorruptBatchError, OffsetOutOfRangeError) as error:
         # The owner alone writes and truncates the changelog. Whoever has slept through the start
@@ -211,6 +222,9 @@ async def restore(
             raise FencedError(
                 f"{changelog} changed while it was being read: another worker has taken over"
             ) from error
+        if allow_fresh and isinstance(error, PositionLostError):
+            _log.warning("%s; starting from nothing as told", error)
+            return await _fresh(span, history, stores, run_blocking)
         raise
 
 
@@ -304,7 +318,7 @@ async def _restore(
         f"the state of {changelog.partition} cannot be rebuilt: the changelog has offsets "
         f"{changelog.span.start} to {changelog.span.end}; "
         f"{'; '.join(problems) or 'no snapshot is known'}. Bring the snapshot back (check "
-        "--snapshots), or the local state directory"
+        f"--snapshots), or the local state directory, {FRESH_START}"
     )
 
 
@@ -354,32 +368,42 @@ async def _open_local(
     return store, meta
 
 
-async def _fresh(
-    changelog: TopicPartition,
+async def _evidence(
     span: OffsetRange,
     local: tuple[StateStore, StoreMeta] | None,
     stores: TaskStores,
-    run_blocking: Callable[..., Awaitable[object]],
-    *,
-    allow_fresh: bool,
-) -> Restored:
-    if local is not None:
-        local[0].close()
+    told_offsets: Callable[[], Awaitable[Mapping[TopicPartition, int]]],
+) -> list[str]:
+    """Return what tells that the task has committed before; releases the local store."""
     evidence: list[str] = []
     if span.start > 0:
         evidence.append(f"its records below offset {span.start} were deleted")
     if local is not None:
+        local[0].close()
         evidence.append(f"the local store is at epoch {local[1].commit.epoch}")
     elif snapshots := await stores.snapshot_ids():
         evidence.append(f"storage holds snapshot {snapshots[0]}")
-    if evidence and not allow_fresh:
-        raise PositionLostError(
-            f"the changelog {changelog} has no commit record, but {' and '.join(evidence)}: "
-            "committed work exists and the pointer to it is gone. Bring the topic back, or start "
-            "from nothing with --allow-fresh-start (results will be produced again)"
-        )
+    for where, offset in (await told_offsets()).items():
+        evidence.append(f"the group was told that {where} is read up to offset {offset}")
+    return evidence
+
+
+async def _fresh(
+    span: OffsetRange,
+    history: History,
+    stores: TaskStores,
+    run_blocking: Callable[..., Awaitable[object]],
+) -> Restored:
     store: StateStore = await run_blocking(stores.create)  # type: ignore[assignment]
-    return Restored(OverlayStore(store), None, 0, span.end, "fresh", 0)
+    return Restored(
+        OverlayStore(store),
+        None,
+        history.generation,
+        span.end,
+        "fresh",
+        0,
+        given_up=history.newest,
+    )
 
 
 async def _bases(
@@ -415,15 +439,15 @@ async def _bases(
         else:
             store.close()
             problems.append(f"snapshot {snapshot_id} does not fit the changelog")
-    if span.start == 0 or not authority.layout:
+    if span.start <= authority.origin or not authority.layout:
         # Without tables there is nothing to rebuild: the commit record says it all.
         store = await run_blocking(stores.create)  # type: ignore[assignment]
-        yield _Base(store, None, 0 if authority.layout else span.end, "changelog")
+        yield _Base(store, None, authority.origin if authority.layout else span.end, "changelog")
 
 
 def _fits(meta: StoreMeta, authority: CommitRecord, span: OffsetRange) -> bool:
     return (
-        meta.commit.lineage == authority.lineage
+        (meta.commit.lineage, meta.commit.origin) == (authority.lineage, authority.origin)
         and meta.commit.epoch <= authority.epoch
         and span.start <= meta.changelog_offset <= span.end
     )

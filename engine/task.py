@@ -112,19 +112,21 @@ class Task:
             self._stores,
             env.plane.record_batches,
             self._blocking,
+            self._told_offsets,
             allow_fresh=env.settings.allow_fresh_start,
         )
         self._restored = restored
         env.failpoint("after_restore")
         await self._blocking(self._build, restored)
         sub = env.resolved.subtopology(self.id)
-        commit = restored.commit
+        commit, before = restored.commit, restored.commit or restored.given_up
         # No two starts may share a generation, not even two that know nothing of each other.
         self._generation = next_generation(restored.generation, uuid.uuid4().int)
-        self._previous_generation = commit.generation if commit else 0
+        self._previous_generation = before.generation if before else 0
         self._changelog_end = restored.changelog_offset
-        self.epoch = commit.epoch if commit else 0
-        self._lineage = commit.lineage if commit else uuid.uuid4().hex
+        self.epoch = before.epoch if before else 0
+        self._lineage = before.lineage if before else uuid.uuid4().hex
+        self._origin = commit.origin if commit else restored.changelog_offset
         self._snapshot_ref = commit.snapshot if commit else None
         spans = await env.log.offsets(self._inputs.partitions())
         self._inputs.positions = start_positions(
@@ -149,6 +151,10 @@ class Task:
             restored.replayed,
             took_ms,
         )
+
+    async def _told_offsets(self) -> Mapping[TopicPartition, int]:
+        resolved = self._env.resolved
+        return await self._env.log.group_offsets(resolved.plan.job, resolved.inputs_of(self.id))
 
     def _build(self, restored: Restored) -> None:
         env = self._env
@@ -393,6 +399,7 @@ class Task:
             created_ms=self._env.clock.now_ms(),
             previous_generation=self._previous_generation,
             merged=self._chain.merged_watermarks(),
+            origin=self._origin,
         )
         return outgoing, delta, commit
 
