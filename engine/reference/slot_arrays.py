@@ -44,7 +44,7 @@ class SlotArrays:
         """Number of rows held."""
         return self._end - len(self._free)
 
-    def take(self, starts: Sequence[int], keys: Sequence[bytes]) -> list[int]:
+    def take(self, starts: Sequence[int] | Array, keys: Sequence[bytes]) -> list[int]:
         """Return a slot for each slice and key, with accumulators of no records."""
         again = min(len(keys), len(self._free))
         slots = self._free[len(self._free) - again :]

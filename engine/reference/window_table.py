@@ -6,7 +6,7 @@ worked on in bulk.
 
 from __future__ import annotations
 
-from itertools import groupby, islice, pairwise
+from itertools import chain, groupby, islice, pairwise
 from operator import add
 from typing import TYPE_CHECKING
 
@@ -30,6 +30,8 @@ if TYPE_CHECKING:
     from riverrun.state import Delta, StateReader
 
     from .accumulators import Array, Part
+
+    _Fresh = tuple[int, Slice, list[bytes]]  # start of a slice, the slice, state keys new in it
 
 _SLICE = "\0slice"
 _FRAME_ROWS_MAX = 100_000
@@ -91,7 +93,7 @@ class ReferenceWindowTable:
         ]
         starts = grouped.get_column(_SLICE).to_numpy()
         keys = state_keys_of(grouped.get_column(KEY))
-        fresh: list[tuple[int, list[bytes]]] = []
+        fresh: list[_Fresh] = []
         try:
             slots = self._slots_of(starts, keys, fresh)
             merged = [
@@ -126,9 +128,7 @@ class ReferenceWindowTable:
         )
         return grouped if slice_starts.min() == slice_starts.max() else grouped.sort(_SLICE)
 
-    def _slots_of(
-        self, starts: Array, keys: list[bytes], fresh: list[tuple[int, list[bytes]]]
-    ) -> Array:
+    def _slots_of(self, starts: Array, keys: list[bytes], fresh: list[_Fresh]) -> Array:
         """Return the place of each row, making one where there is none.
 
         Args:
@@ -139,13 +139,15 @@ class ReferenceWindowTable:
         index = self._slices
         bounds = [0, *(np.flatnonzero(np.diff(starts)) + 1).tolist(), len(keys)]
         found: list[int | None] = []
-        for begin, end in pairwise(bounds):
-            start = int(starts[begin])
+        for start, (begin, end) in zip(starts[bounds[:-1]].tolist(), pairwise(bounds), strict=True):
+            wanted = keys[begin:end]
             slice_ = index.by_start.get(start)
             if slice_ is None:
                 slice_ = Slice(is_complete=True)
                 index.add(start, slice_)
-            wanted = keys[begin:end]
+                fresh.append((start, slice_, wanted))
+                found += [None] * len(wanted)
+                continue
             places = list(map(slice_.slots.get, wanted))
             if None in places:
                 missing = [key for key, place in zip(wanted, places, strict=True) if place is None]
@@ -153,25 +155,23 @@ class ReferenceWindowTable:
                     self._load(start, slice_, missing)
                     missing = [key for key in missing if key not in slice_.slots]
                     places = list(map(slice_.slots.get, wanted))
-                fresh.append((start, missing))
+                fresh.append((start, slice_, missing))
             found += places
         if fresh:
             slots = iter(self._make(fresh))
             found = [next(slots) if place is None else place for place in found]
         return np.array(found, dtype=np.int64)
 
-    def _make(self, fresh: list[tuple[int, list[bytes]]]) -> list[int]:
+    def _make(self, fresh: list[_Fresh]) -> list[int]:
         """Make rows, and return their places."""
-        slots = self._arrays.take(
-            [start for start, keys in fresh for _ in keys],
-            [key for _, keys in fresh for key in keys],
-        )
-        at = 0
-        for start, keys in fresh:
-            slice_ = self._slices.by_start[start]
-            slice_.slots.update(zip(keys, slots[at : at + len(keys)], strict=True))
-            slice_.rows += len(keys)
-            at += len(keys)
+        counts = [len(keys) for _, _, keys in fresh]
+        starts = np.repeat([start for start, _, _ in fresh], counts)
+        slots = self._arrays.take(starts, list(chain.from_iterable(keys for _, _, keys in fresh)))
+        rest = iter(slots)
+        for (_, slice_, keys), count in zip(fresh, counts, strict=True):
+            # Ends with the keys, and leaves the other places to the next.
+            slice_.slots.update(zip(keys, rest, strict=False))
+            slice_.rows += count
         return slots
 
     def _load(self, start: int, slice_: Slice, keys: list[bytes]) -> None:
@@ -187,10 +187,9 @@ class ReferenceWindowTable:
                 self._arrays.widen(self._widest(tags))
                 self._arrays.put(np.array(slots), parts, is_dirty=False)
 
-    def _forget(self, rows: list[tuple[int, list[bytes]]]) -> None:
+    def _forget(self, rows: list[_Fresh]) -> None:
         """Undo that rows were made, or were going to be."""
-        for start, keys in rows:
-            slice_ = self._slices.by_start[start]
+        for start, slice_, keys in rows:
             made = [key for key in keys if key in slice_.slots]
             self._arrays.release([slice_.slots.pop(key) for key in made])
             slice_.rows -= len(made)
