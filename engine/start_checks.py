@@ -38,6 +38,14 @@ def check_fits(
     Raises:
         StateMismatchError: Saying what changed and how to go on.
     """
+    before = commit.input_partitions
+    if before and not before.keys() & input_partitions.keys() and not settings.allow_state_drop:
+        raise StateMismatchError(
+            f"part {sub.id} of job {commit.job!r} has read {sorted(before)}, and would now read "
+            f"{sorted(input_partitions)} from the start: parts are numbered in the order of their "
+            "sources, so add new ones at the end. If it is meant, start a job of another name, or "
+            "begin anew with --allow-state-drop"
+        )
     for topic, count in commit.input_partitions.items():
         now = input_partitions.get(topic, count)
         if sub.keyed and now != count:

@@ -51,6 +51,9 @@ if TYPE_CHECKING:
 
 _log = logging.getLogger(__name__)
 
+SLEPT_MS = 2_000
+"""Between two looks at the inputs lie a wait, processing and a commit: seldom as much as this."""
+
 
 class Task:
     """Runs one task. All methods belong to one asyncio task; they are not to be called at once.
@@ -134,6 +137,7 @@ class Task:
         )
         self._reader = await env.log.open_reader(dict(self._inputs.positions))
         self._last_commit_ms = env.clock.monotonic_ms() - self.commit_interval_ms
+        self._looked_ms = self._quiet_ms = env.clock.monotonic_ms()
         self._positions_moved = False
         self._calls = AsyncCalls(self._chain.async_stages)
         stateless = None if self._chain.signatures else self._changelog
@@ -173,7 +177,7 @@ class Task:
             self.id,
             self._chain,
             env.plane.record_batches,
-            env.clock.now_ms(),
+            env.clock.monotonic_ms(),
             env.settings.idle_after_ms,
         )
         if restored.commit is not None:
@@ -209,11 +213,11 @@ class Task:
         self._calls.pump()
         chunks = await self._next_chunks(wait_ms)
         now_ms = self._env.clock.now_ms()
-        self._note_activity(now_ms)
+        slept = self._note_activity(wait_ms)
         due = self._chain.next_processing_time_ms()
         timers = due is not None and due <= now_ms
-        worked = bool(chunks) or timers or self._calls.finished.is_set()
-        moved = self._inputs.moved(now_ms)
+        worked = bool(chunks) or timers or slept or self._calls.finished.is_set()
+        moved = self._inputs.moved(self._quiet_ms)
         # Downstream tasks are told a watermark by a commit, also one that comes without records.
         self._dirty = self._dirty or (moved and bool(self._chain.repartitions))
         if worked or moved:
@@ -267,23 +271,35 @@ class Task:
             wait_ms = min(wait_ms, max(due - clock.now_ms(), 0))
         return wait_ms
 
-    def _note_activity(self, now_ms: int) -> None:
-        """An input with records left to read, or that cannot be read, is not idle."""
+    def _note_activity(self, wait_ms: int) -> bool:
+        """See which inputs are not idle: with records left to read, or not readable at present.
+
+        Returns:
+            Whether the task has slept since the last look (a process that was stopped, a commit
+            that took long). It does not know yet what came meanwhile, so until the next look its
+            inputs are as quiet as they were known to be.
+        """
         assert self._reader is not None
+        tick_ms = self._env.clock.monotonic_ms()
+        slept = tick_ms - self._looked_ms > wait_ms + SLEPT_MS
+        self._looked_ms = tick_ms
+        if not slept:
+            self._quiet_ms = tick_ms
         trouble = self._reader.trouble() is not None
         for where, position in self._inputs.positions.items():
             end = self._reader.end_offset(where)
             if trouble or end is None or position < end:
-                self._inputs.note_busy(where, now_ms)
+                self._inputs.note_busy(where, tick_ms)
+        return slept
 
     def _process(self, chunks: list[Chunk], timers: bool, now_ms: int) -> list[Outgoing]:
         began_ms = self._env.clock.monotonic_ms()
         for chunk in chunks:
-            self._inputs.process(chunk, now_ms)
+            self._inputs.process(chunk, now_ms, self._looked_ms)
         self._chain.deliver_async()
         if timers:
             self._chain.on_processing_time(now_ms)
-        self._inputs.advance(now_ms)
+        self._inputs.advance(self._quiet_ms)
         outgoing = self._output.drain()
         self._metrics.busy_seconds.inc((self._env.clock.monotonic_ms() - began_ms) / 1000)
         return outgoing

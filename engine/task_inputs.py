@@ -47,12 +47,15 @@ class RepartitionInput:
 class TaskInputs:
     """All inputs of one task. Runs on the batch thread, except where it says otherwise.
 
+    How long an input has been quiet goes by the monotonic clock, ``tick_ms``: event time must not
+    leap because somebody sets the wall clock.
+
     Args:
         resolved: The plan with its sizes.
         task: Which task.
         chain: Where batches go.
         codec: Decodes record batches.
-        now_ms: Wall clock at the start.
+        tick_ms: Monotonic clock at the start.
         idle_after_ms: For sources whose policy sets none.
     """
 
@@ -62,7 +65,7 @@ class TaskInputs:
         task: TaskId,
         chain: Chain,
         codec: RecordBatchCodec,
-        now_ms: int,
+        tick_ms: int,
         idle_after_ms: int | None = None,
     ) -> None:
         self._chain = chain
@@ -78,7 +81,7 @@ class TaskInputs:
                 policy = node.watermark
                 if policy.idle_after_ms is None and idle_after_ms is not None:
                     policy = replace(policy, idle_after_ms=idle_after_ms)
-                watermark = SourceWatermark(policy, None, now_ms)
+                watermark = SourceWatermark(policy, None, tick_ms)
                 head = SourceHead(node, chain.failures[node.name])
                 self._inputs[where] = SourceInput(node, head, watermark)
             else:
@@ -120,16 +123,16 @@ class TaskInputs:
                 self._chain.advance(each.node.name, watermark)
         self._chain.resume_merged(commit.merged)
 
-    def process(self, chunk: Chunk, now_ms: int) -> None:
+    def process(self, chunk: Chunk, now_ms: int, tick_ms: int) -> None:
         """Decode a chunk and push it through the chain."""
         records = self._codec.decode(chunk)
         each = self._inputs[chunk.partition]
         if isinstance(each, SourceInput):
             batch = each.head.to_batch(records, now_ms)
-            each.watermark.quiet_since_ms = now_ms
+            each.watermark.quiet_since_ms = tick_ms
             if batch is not None:
                 self._chain.push(each.node.name, batch)
-                each.watermark.observe(batch.max_time(), now_ms)
+                each.watermark.observe(batch.max_time(), tick_ms)
         else:
             self._process_frames(each, records.values, str(chunk.partition))
         self.positions[chunk.partition] = chunk.next_offset
@@ -154,47 +157,47 @@ class TaskInputs:
             if upstream in each.upstream:
                 each.upstream[upstream] = mark
 
-    def note_busy(self, partition: TopicPartition, now_ms: int) -> None:
+    def note_busy(self, partition: TopicPartition, tick_ms: int) -> None:
         """Count a partition as active that has records to read, or cannot be read at present."""
         each = self._inputs[partition]
         if isinstance(each, SourceInput):
-            each.watermark.quiet_since_ms = now_ms
+            each.watermark.quiet_since_ms = tick_ms
 
-    def watermarks(self, now_ms: int) -> dict[TopicPartition, InputWatermark]:
-        """Return the watermark of every input now. Pure reading: any thread."""
-        follow = all(self._is_idle(each, now_ms) for each in self._inputs.values())
-        stepped_ms = now_ms - now_ms % CLOCK_STEP_MS if follow else now_ms
+    def watermarks(self, tick_ms: int) -> dict[TopicPartition, InputWatermark]:
+        """Return the watermark of every input now, none below what the chain was told."""
+        follow = all(self._is_idle(each, tick_ms) for each in self._inputs.values())
+        stepped_ms = tick_ms - tick_ms % CLOCK_STEP_MS if follow else tick_ms
         result: dict[TopicPartition, InputWatermark] = {}
         for where, each in self._inputs.items():
             if isinstance(each, SourceInput):
-                current = each.watermark.current(now_ms, follow_clock=False)
+                current = each.watermark.current(tick_ms, follow_clock=False)
                 if follow and stepped_ms > each.watermark.quiet_since_ms:
                     current = each.watermark.current(stepped_ms, follow_clock=True)
                     current = current._replace(idle=True)
-                result[where] = current
             else:
-                result[where] = combine(each.upstream.values())
+                # An upstream task that wakes up, or starts again, may know less than the others.
+                current = combine(each.upstream.values())
+            told_ms = self._told.get(where, UNKNOWN).value_ms
+            result[where] = current._replace(value_ms=max(current.value_ms, told_ms))
         return result
 
-    def _is_idle(self, each: SourceInput | RepartitionInput, now_ms: int) -> bool:
+    def _is_idle(self, each: SourceInput | RepartitionInput, tick_ms: int) -> bool:
         if isinstance(each, SourceInput):
-            return each.watermark.is_idle(now_ms)
+            return each.watermark.is_idle(tick_ms)
         return combine(each.upstream.values()).idle
 
-    def moved(self, now_ms: int) -> bool:
+    def moved(self, tick_ms: int) -> bool:
         """Return whether a watermark differs from what the chain was told."""
         return any(
             mark != self._told.get(where, UNKNOWN)
-            for where, mark in self.watermarks(now_ms).items()
+            for where, mark in self.watermarks(tick_ms).items()
         )
 
-    def advance(self, now_ms: int) -> bool:
+    def advance(self, tick_ms: int) -> bool:
         """Tell the chain the watermarks that moved; return whether any did."""
         any_moved = False
-        for where, mark in self.watermarks(now_ms).items():
-            told = self._told.get(where, UNKNOWN)
-            mark = mark._replace(value_ms=max(mark.value_ms, told.value_ms))
-            if mark != told:
+        for where, mark in self.watermarks(tick_ms).items():
+            if mark != self._told.get(where, UNKNOWN):
                 self._told[where] = mark
                 self._chain.advance(self._inputs[where].node.name, mark)
                 any_moved = True

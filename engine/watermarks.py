@@ -1,4 +1,4 @@
-"""Watermarks: how far event time has got. Pure; the wall clock is handed in.
+"""Watermarks: how far event time has got. Pure; clocks are handed in.
 
 A watermark of ``t`` says that no record with an event time below ``t`` is expected any more.
 """
@@ -59,7 +59,7 @@ class SourceWatermark:
     Attributes:
         policy: How it follows the records.
         max_event_time_ms: Latest event time seen, None before the first record.
-        quiet_since_ms: Wall clock of the last record, or of the start.
+        quiet_since_ms: Monotonic clock of the last record, or of the start.
         floor_ms: The watermark never goes below this: what it was when last committed.
     """
 
@@ -68,29 +68,29 @@ class SourceWatermark:
     quiet_since_ms: int
     floor_ms: int = NO_WATERMARK
 
-    def observe(self, max_event_time_ms: int, now_ms: int) -> None:
-        """Take in the latest event time of a batch that arrived at ``now_ms``."""
-        self.quiet_since_ms = now_ms
+    def observe(self, max_event_time_ms: int, tick_ms: int) -> None:
+        """Take in the latest event time of a batch that has just arrived."""
+        self.quiet_since_ms = tick_ms
         if self.max_event_time_ms is None or max_event_time_ms > self.max_event_time_ms:
             self.max_event_time_ms = max_event_time_ms
 
-    def is_idle(self, now_ms: int) -> bool:
+    def is_idle(self, tick_ms: int) -> bool:
         """Return whether the partition has been quiet for the policy's ``idle_after_ms``."""
         limit = self.policy.idle_after_ms
-        return limit is not None and now_ms - self.quiet_since_ms >= limit
+        return limit is not None and tick_ms - self.quiet_since_ms >= limit
 
-    def current(self, now_ms: int, *, follow_clock: bool) -> InputWatermark:
+    def current(self, tick_ms: int, *, follow_clock: bool) -> InputWatermark:
         """Return the watermark now.
 
         Args:
-            now_ms: Wall clock.
+            tick_ms: Monotonic clock.
             follow_clock: Whether an idle partition moves on with the wall clock; the task says so
                 when all of its inputs are idle, so that the last windows of a quiet stream close.
         """
-        idle = self.is_idle(now_ms)
+        idle = self.is_idle(tick_ms)
         if self.max_event_time_ms is not None:
             value = self.max_event_time_ms - self.policy.out_of_orderness_ms
             if idle and follow_clock:
-                value += now_ms - self.quiet_since_ms
+                value += tick_ms - self.quiet_since_ms
             self.floor_ms = max(self.floor_ms, value)
         return InputWatermark(self.floor_ms, idle)

@@ -61,6 +61,13 @@ def test_partitions_added_to_a_topic_without_keyed_steps_are_fine() -> None:
     check_fits(msgspec.structs.replace(COMMIT, layout={}), unkeyed, {}, {"orders": 6}, SETTINGS)
 
 
+def test_a_part_that_reads_other_topics_altogether_is_another_part() -> None:
+    with pytest.raises(StateMismatchError, match="numbered in the order of their sources"):
+        check_fits(COMMIT, SUB, LAYOUT, {"clicks": 4}, SETTINGS)
+    check_fits(COMMIT, SUB, LAYOUT, {"clicks": 4, "orders": 4}, SETTINGS)
+    check_fits(COMMIT, SUB, LAYOUT, {"clicks": 4}, TaskSettings(allow_state_drop=True))
+
+
 def test_a_step_with_state_that_is_gone_is_refused_until_its_state_may_be_dropped() -> None:
     with pytest.raises(StateMismatchError, match="--allow-state-drop"):
         check_fits(COMMIT, SUB, {}, {"orders": 4}, SETTINGS)

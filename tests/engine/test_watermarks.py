@@ -82,15 +82,15 @@ def test_before_the_first_record_nothing_is_known() -> None:
 
 def test_it_stays_behind_the_latest_record_by_the_allowed_disorder() -> None:
     watermark = source(out_of_orderness_ms=30)
-    watermark.observe(100, now_ms=0)
-    watermark.observe(90, now_ms=1)
+    watermark.observe(100, tick_ms=0)
+    watermark.observe(90, tick_ms=1)
 
     assert watermark.current(1, follow_clock=False) == InputWatermark(70, idle=False)
 
 
 def test_a_quiet_partition_is_idle_and_follows_the_clock_only_if_told() -> None:
     watermark = source(idle_after_ms=1_000)
-    watermark.observe(100, now_ms=0)
+    watermark.observe(100, tick_ms=0)
 
     assert watermark.current(999, follow_clock=True) == InputWatermark(100, idle=False)
     assert watermark.current(1_000, follow_clock=False) == InputWatermark(100, idle=True)
@@ -103,10 +103,10 @@ def test_without_a_limit_a_partition_is_never_idle() -> None:
 
 def test_a_record_after_a_pause_does_not_take_the_watermark_back() -> None:
     watermark = source(idle_after_ms=1_000)
-    watermark.observe(100, now_ms=0)
+    watermark.observe(100, tick_ms=0)
     watermark.current(5_000, follow_clock=True)
 
-    watermark.observe(200, now_ms=5_000)
+    watermark.observe(200, tick_ms=5_000)
 
     assert watermark.current(5_000, follow_clock=False) == InputWatermark(5_100, idle=False)
 
