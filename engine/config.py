@@ -24,7 +24,8 @@ class TaskSettings:
         snapshot_interval_ms: Time between two snapshots of a task.
         snapshots_retained: How many snapshots are kept, at least 1.
         start: Where to begin in a source without a commit record.
-        allow_fresh_start: Start from nothing although committed work exists.
+        allow_fresh_start: Start from nothing where committed work is lost; not for tasks that
+            read or write repartition topics.
         allow_lost_records: Go on where the log no longer has what comes after the commit.
         allow_state_drop: Start although the topology no longer has tables that hold state.
         idle_after_ms: For sources that set none: see ``WatermarkPolicy.idle_after_ms``.

@@ -12,6 +12,7 @@ from __future__ import annotations
 import logging
 from bisect import bisect_left
 from dataclasses import dataclass, replace
+from enum import Enum
 from typing import TYPE_CHECKING, Protocol
 
 import msgspec
@@ -48,10 +49,19 @@ _log = logging.getLogger(__name__)
 _TAIL_OFFSETS = 64
 """How far before the end the last commit record is looked for first."""
 
-FRESH_START = "or start from nothing with --allow-fresh-start (results will be produced again)"
-
 STALL_MS = 60_000
 """Reading the changelog without any progress for this long is an error, not patience."""
+
+
+class FreshStart(Enum):
+    """Whether a task may start from nothing where committed work is lost; and what is told then."""
+
+    REFUSED = "or start from nothing with --allow-fresh-start (results will be produced again)"
+    ALLOWED = "starting from nothing as told"
+    IMPOSSIBLE = (
+        "or start a job of another name (--allow-fresh-start cannot help: repartition topics hold "
+        "records of the work that is lost, and they would count once more)"
+    )
 
 
 class TaskStores(Protocol):
@@ -179,8 +189,7 @@ async def restore(
     codec: RecordBatchCodec,
     run_blocking: Callable[..., Awaitable[object]],
     told_offsets: Callable[[], Awaitable[Mapping[TopicPartition, int]]],
-    *,
-    allow_fresh: bool = False,
+    fresh: FreshStart,
 ) -> Restored:
     """Return the task's state as of its last commit record.
 
@@ -193,10 +202,11 @@ async def restore(
         codec: Decodes record batches.
         run_blocking: Runs a function on the batch thread.
         told_offsets: Returns what the group was told of the task's inputs: evidence of a commit.
-        allow_fresh: Start from nothing although committed work exists somewhere.
+        fresh: What to do where committed work exists and the way to it is broken.
 
     Raises:
-        PositionLostError: If committed work exists, but the way to it is broken.
+        PositionLostError: If committed work exists, but the way to it is broken, and a fresh start
+            is not allowed.
         FencedError: If another worker has taken the task over meanwhile.
         StateError: If storage or disk fail.
     """
@@ -207,11 +217,10 @@ async def restore(
         local = await _open_local(stores, run_blocking)
         if history.newest is None:
             evidence = await _evidence(span, local, stores, told_offsets)
-            if evidence and not allow_fresh:
+            if evidence:
                 raise PositionLostError(
                     f"the changelog {changelog} has no commit record, but {' and '.join(evidence)}:"
-                    " committed work exists and the pointer to it is gone. Bring the topic back, "
-                    f"{FRESH_START}"
+                    " committed work exists and the pointer to it is gone. Bring the topic back"
                 )
             return await _fresh(span, history, stores, run_blocking)
         return await _restore(changelog_read, history, local, stores, run_blocking)
@@ -222,10 +231,13 @@ async def restore(
             raise FencedError(
                 f"{changelog} changed while it was being read: another worker has taken over"
             ) from error
-        if allow_fresh and isinstance(error, PositionLostError):
-            _log.warning("%s; starting from nothing as told", error)
-            return await _fresh(span, history, stores, run_blocking)
-        raise
+        if not isinstance(error, PositionLostError):
+            raise
+        problem = f"{error}, {fresh.value}"
+        if fresh is not FreshStart.ALLOWED:
+            raise PositionLostError(problem) from error
+        _log.warning("%s", problem)
+        return await _fresh(span, history, stores, run_blocking)
 
 
 class OpenedStores:
@@ -318,7 +330,7 @@ async def _restore(
         f"the state of {changelog.partition} cannot be rebuilt: the changelog has offsets "
         f"{changelog.span.start} to {changelog.span.end}; "
         f"{'; '.join(problems) or 'no snapshot is known'}. Bring the snapshot back (check "
-        f"--snapshots), or the local state directory, {FRESH_START}"
+        "--snapshots), or the local state directory"
     )
 
 

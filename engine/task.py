@@ -33,10 +33,11 @@ from .changelog import (
     next_generation,
 )
 from .errors import FencedError, WriteError
+from .graph import RepartitionNode
 from .housekeeping import Housekeeping
 from .log import Chunk, TopicPartition
 from .output import Outgoing, OutputBuffer
-from .restore import OpenedStores, Restored, TaskStores, restore
+from .restore import FreshStart, OpenedStores, Restored, TaskStores, restore
 from .start_checks import check_fits, start_positions
 from .task_environment import OPEN_TIMEOUT_MS, PENDING_BYTES_MAX, TaskEnvironment
 from .task_inputs import RepartitionInput, SourceInput, TaskInputs
@@ -116,7 +117,7 @@ class Task:
             env.plane.record_batches,
             self._blocking,
             self._told_offsets,
-            allow_fresh=env.settings.allow_fresh_start,
+            self._fresh_start(),
         )
         self._restored = restored
         env.failpoint("after_restore")
@@ -155,6 +156,13 @@ class Task:
             restored.replayed,
             took_ms,
         )
+
+    def _fresh_start(self) -> FreshStart:
+        sub = self._env.resolved.subtopology(self.id)
+        if any(isinstance(node, RepartitionNode) for node in (*sub.inputs, *sub.steps)):
+            return FreshStart.IMPOSSIBLE
+        allowed = self._env.settings.allow_fresh_start
+        return FreshStart.ALLOWED if allowed else FreshStart.REFUSED
 
     async def _told_offsets(self) -> Mapping[TopicPartition, int]:
         resolved = self._env.resolved

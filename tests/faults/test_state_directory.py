@@ -65,8 +65,9 @@ async def test_a_first_start_waits_until_there_is_room_for_a_store(
 
     for task in running.tasks().values():
         assert "StateDirectoryFullError" in task["error"]
-        assert f"{world.path / 'machine'} has 1000000 bytes free, 268435456 are needed" in (
-            task["error"]
+        assert (
+            f"{world.path / 'machine'} has 1000000 bytes free, 268435456 are needed"
+            in (task["error"])
         )
         assert "Free or add disk space" in task["error"]
     free[0] = 1 << 40

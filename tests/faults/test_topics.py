@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+import riverrun as rr
 from riverrun.engine.errors import PositionLostError, StateMismatchError, TopicMissingError
 from riverrun.engine.log import FOREVER_MS, TopicPartition, TopicSpec
 
-from .harness import PARTITIONS, World, local_world, plan_of, topology
+from .harness import PARTITIONS, Order, World, local_world, plan_of, topology
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -200,3 +201,26 @@ async def test_a_changelog_cut_off_without_a_snapshot_can_be_given_up(world: Wor
     async with world.working("third-machine"):
         await world.feed()
         await world.check_exact()
+
+
+async def test_a_fresh_start_is_refused_where_it_would_count_records_of_a_repartition_twice(
+    world: World,
+) -> None:
+    job = rr.Topology("job")
+    orders = job.source(rr.Topic("orders", value=rr.Json(Order)), event_time="ts")
+    orders.sink(rr.Topic("copy"))
+    windows = orders.key_by("user").window(rr.Tumbling("1m"))
+    windows.aggregate(name="counts", n=rr.Count(), total=rr.Sum("amount")).sink(rr.Topic("windows"))
+    plan = plan_of(job)
+    async with world.working(plan=plan):
+        await world.feed()
+        await world.check_exact()
+    downstream = await spans_of(world, "job-1-changelog")
+    await world.log.delete_records({where: span.end for where, span in downstream.items()})
+
+    error = await world.start(plan=plan, allow_fresh_start=True).ends()
+
+    assert isinstance(error, PositionLostError)
+    assert "has no commit record" in str(error)
+    assert "start a job of another name" in str(error)
+    assert "--allow-fresh-start cannot help" in str(error)
