@@ -49,6 +49,9 @@ _log = logging.getLogger(__name__)
 _TAIL_OFFSETS = 64
 """How far before the end the last commit record is looked for first."""
 
+PROGRESS_OFFSETS = 10_000
+"""A replay of more offsets than this, a few seconds of work, tells how far it is."""
+
 STALL_MS = 60_000
 """Reading the changelog without any progress for this long is an error, not patience."""
 
@@ -342,7 +345,7 @@ async def _replay(
 ) -> tuple[CommitRecord | None, int]:
     newest = base.meta.commit if base.meta is not None else None
     replay = ChangelogReplay(newest)
-    replayed = 0
+    replayed, told = 0, 0.0
     end = changelog.span.end
     async for records in read_range(
         changelog.log, changelog.partition, base.offset, end, changelog.codec
@@ -354,8 +357,10 @@ async def _replay(
             replayed += 1
         if overlay.should_drain():
             await run_blocking(overlay.drain)
-        if replayed:
-            _log.debug("%s: %d epochs replayed", changelog.partition, replayed)
+        done = (records.offsets[-1] + 1 - base.offset if len(records) else 0) / (end - base.offset)
+        if end - base.offset >= PROGRESS_OFFSETS and done >= told + 0.1:
+            told = done
+            _log.info("%s: %d %% of the changelog replayed", changelog.partition, 100 * done)
     return newest, replayed
 
 
