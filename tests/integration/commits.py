@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from collections import defaultdict
 from itertools import pairwise
 from typing import TYPE_CHECKING
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
     from .workers import Task
 
 POLL_MS = 200
+CLOSE_DEADLINE_S = 10
 
 
 class CommitWatch:
@@ -58,8 +60,9 @@ class CommitWatch:
         assert self._task is not None
         self._task.cancel()
         await asyncio.gather(self._task, return_exceptions=True)
-        async with asyncio.timeout(10):
-            await self._consumer.stop()
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(CLOSE_DEADLINE_S):
+                await self._consumer.stop()
 
     async def _follow(self) -> None:
         while True:

@@ -131,6 +131,7 @@ class Run:
         findings = oracle.Findings()
         orders = await oracle.read_topic(self.broker, self.topic("orders"))
         expected = oracle.expect(orders)
+        assert expected.windows, "no window has closed: the run says nothing"
         rows = {
             name: await oracle.read_topic(self.broker, self.topic(name))
             for name in ("accepted", "windows", "running", "milestones")

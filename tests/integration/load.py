@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import random
 import time
 from typing import TYPE_CHECKING
@@ -20,6 +21,7 @@ USERS = 30
 SEND_TIMEOUT_MS = 60_000
 """Longer than a broker is away in a test."""
 REJECTED_SHARE = 0.05
+CLOSE_DEADLINE_S = 10
 
 
 class Load:
@@ -66,8 +68,9 @@ class Load:
             self._task.cancel()
             await asyncio.gather(self._task, return_exceptions=True)
         # A broker that a failed test has left dead would be waited for.
-        async with asyncio.timeout(10):
-            await self._producer.stop()
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(CLOSE_DEADLINE_S):
+                await self._producer.stop()
 
     @property
     def written(self) -> int:
