@@ -38,7 +38,7 @@ STARTING_SHARE = 0.2
 BARE_SHARE = 0.1
 """How many lose their state directory as well."""
 
-START_DEADLINE_S = 60
+START_DEADLINE_S = 120
 
 # Passed once for each start of a task, or once for each snapshot.
 SELDOM = {
@@ -50,7 +50,7 @@ SELDOM = {
 }
 AT_CLOSE = "before_close"
 PASSES_MAX = 20
-FAILPOINT_DEADLINE_S = 60
+FAILPOINT_DEADLINE_S = 120
 SAY_EVERY = 10
 
 

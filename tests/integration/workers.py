@@ -128,9 +128,12 @@ class Workers:
         return command + [word for option in options.items() for word in option]
 
     def kill(self, number: int) -> None:
-        """SIGKILL, and wait until it is gone."""
-        self._process(number).kill()
-        self._process(number).wait(STOP_DEADLINE_S)
+        """SIGKILL, and wait until it is gone. Fails if it had ended by itself."""
+        process = self._process(number)
+        code = process.poll()
+        assert code is None, f"worker {number} had ended by itself, exit code {code}"
+        process.kill()
+        process.wait(STOP_DEADLINE_S)
 
     def pause(self, number: int) -> None:
         """SIGSTOP: it stands still and does not know it."""
