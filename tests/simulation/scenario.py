@@ -105,6 +105,7 @@ class Scenario:
         # Names that the engine makes by chance are a part of what repeats.
         with (
             mock.patch("os.urandom", chance.randbytes),
+            mock.patch("riverrun.engine.housekeeping.INTERVAL_MS", 500),
             asyncio.Runner(loop_factory=VirtualLoop) as runner,
         ):
             loop = runner.get_loop()
