@@ -81,6 +81,9 @@ def started(*arguments: str | Path, cwd: Path, **env: str) -> Iterator[subproces
         )
     try:
         yield process
+    except BaseException:
+        print((cwd / "stderr").read_text())
+        raise
     finally:
         process.kill()
         process.wait(DEADLINE_S)

@@ -38,8 +38,8 @@ def test_word_count_from_produce_to_consume(tmp_path: Path) -> None:
     run_ok("produce", "lines", cwd=tmp_path, stdin='{"text": "To be or not to be"}\n')
 
     with started("run", EXAMPLES / "wordcount.py", cwd=tmp_path) as worker:
-        wait_until(lambda: read_topic(tmp_path / ".riverrun", "word-counts"), "counted")
         line = start_line(worker)
+        wait_until(lambda: read_topic(tmp_path / ".riverrun", "word-counts"), "counted")
         assert terminate(worker) == 0
 
     assert line == (
@@ -173,7 +173,7 @@ def test_a_second_ctrl_c_does_not_wait_for_the_last_commit(tmp_path: Path) -> No
         "slow = source.map(lambda value: print('in', flush=True) or time.sleep(90))\n"
         "slow.sink(rr.Topic('out'))\n"
     )
-    run_ok("produce", "in", "--partitions", "1", cwd=tmp_path, stdin="1\n")
+    run_ok("produce", "in", "--partitions", "1", cwd=tmp_path, stdin='{"a": 1}\n')
     with started("run", "slow", cwd=tmp_path) as worker:
         start_line(worker)
         assert worker.stdout is not None
