@@ -82,7 +82,8 @@ def started(*arguments: str | Path, cwd: Path, **env: str) -> Iterator[subproces
     try:
         yield process
     except BaseException:
-        print((cwd / "stderr").read_text())
+        # pytest shows it with the failure.
+        sys.stdout.write((cwd / "stderr").read_text())
         raise
     finally:
         process.kill()
