@@ -322,7 +322,6 @@ class Worker:
         finally:
             if self._tasks.get(running.id) is running:
                 del self._tasks[running.id]
-            self.watchdog.forget(running.id)
 
     async def _attempt(self, running: RunningTask) -> None:
         """Run a task until it is stopped or an error that passes; raise what does not pass."""
@@ -355,8 +354,11 @@ class Worker:
             self._note_failure(running, error)
             if isinstance(error, StoreCorruptError):
                 await self._run_blocking(self._state.discard, job, running.id)
+                # The next attempt is another one, and may take its time.
+                running.failing_since_ms = None
         finally:
             running.task = None
+            self.watchdog.forget(running.id)
 
     async def _start(self, running: RunningTask, task: Task) -> bool:
         """Start a task; return False if it is to stop before it has started."""

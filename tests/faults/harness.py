@@ -34,6 +34,7 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
     from pathlib import Path
 
+    from riverrun.engine.clock import Clock
     from riverrun.engine.log import Log
     from riverrun.engine.plan import Plan
     from riverrun.state import BlobStore
@@ -63,17 +64,17 @@ class Order(rr.Record):
 
 
 def topology(
-    job: str = "job", *, orders: str = "orders", window: str = "1m", **aggregates: Any
+    prefix: str = "", *, orders: str = "orders", window: str = "1m", **aggregates: Any
 ) -> rr.Topology:
-    """Copy the orders, and count and sum them per user and window."""
-    topology = rr.Topology(job)
+    """Copy the orders, and count and sum them per user and window; ``prefix`` is of all names."""
+    topology = rr.Topology(f"{prefix}job")
     stream = topology.source(
-        rr.Topic(orders, value=rr.Json(Order), keyed_by="user"), event_time="ts"
+        rr.Topic(f"{prefix}{orders}", value=rr.Json(Order), keyed_by="user"), event_time="ts"
     )
-    stream.sink(rr.Topic("copy"))
+    stream.sink(rr.Topic(f"{prefix}copy"))
     windows = stream.key_by("user").window(rr.Tumbling(window))
     aggregates = aggregates or {"n": rr.Count(), "total": rr.Sum("amount")}
-    windows.aggregate(name="counts", **aggregates).sink(rr.Topic("windows"))
+    windows.aggregate(name="counts", **aggregates).sink(rr.Topic(f"{prefix}windows"))
     return topology
 
 
@@ -138,8 +139,11 @@ class World:
 
     Attributes:
         path: Where everything is.
-        log: Opened.
-        topic: Name of the source topic.
+        log: Opened; orders go in and results come out here.
+        topic: Name of the source topic, without the prefix.
+    prefix: What all names begin with, where the log is shared.
+    worker_log: What workers use, if it is another connection.
+    clock: Of the workers.
         blobs: Storage of snapshots, None for none.
         fed: All orders in the source topic that can come out.
     repeated: Those of them that come out twice, because a fresh start was allowed.
@@ -149,15 +153,29 @@ class World:
     path: Path
     log: Log
     topic: str = "orders"
+    prefix: str = ""
+    worker_log: Log | None = None
+    clock: Clock = field(default_factory=SystemClock)
     blobs: BlobStore | None = None
     fed: list[Order] = field(default_factory=list[Order])
     repeated: list[Order] = field(default_factory=list[Order])
     settings: TaskSettings = TASK_SETTINGS
     minute: int = 0
 
+    @property
+    def source(self) -> str:
+        """Full name of the source topic."""
+        return f"{self.prefix}{self.topic}"
+
     async def create_source(self, partitions: int = PARTITIONS) -> None:
         """Create the source topic."""
-        await self.log.create_topics([TopicSpec(self.topic, partitions, FOREVER_MS)])
+        await self.log.create_topics([TopicSpec(self.source, partitions, FOREVER_MS)])
+
+    async def source_partitions(self) -> list[TopicPartition]:
+        """Return the partitions of the source topic."""
+        info = await self.log.describe_topic(self.source)
+        assert info is not None
+        return [TopicPartition(self.source, number) for number in range(info.partitions)]
 
     async def feed(self, count: int = 50, *, close: bool = True) -> list[Order]:
         """Write orders, no two alike, and what closes their windows; return the orders.
@@ -172,16 +190,16 @@ class World:
             Order(user=USERS[each % len(USERS)], amount=each, ts=begin_ms + each % MINUTE_MS)
             for each in numbers
         ]
-        info = await self.log.describe_topic(self.topic)
-        assert info is not None
-        buffer = OutputBuffer(CODEC, {self.topic: info.partitions}, {}, lambda: begin_ms)
-        _put(buffer, self.topic, orders)
+        partitions = len(await self.source_partitions())
+        buffer = OutputBuffer(CODEC, {self.source: partitions}, {}, lambda: begin_ms)
+        _put(buffer, self.source, orders)
         if close:
             self.minute += 1
             closer = Order(user=CLOSER, amount=0, ts=begin_ms + MINUTE_MS)
-            for partition in range(info.partitions):
-                _put(buffer, self.topic, [closer], partition)
-        writer = await self.log.open_writer("feeder", transactional=True, timeout_ms=10_000)
+            for partition in range(partitions):
+                _put(buffer, self.source, [closer], partition)
+        feeder = f"{self.prefix}feeder"
+        writer = await self.log.open_writer(feeder, transactional=True, timeout_ms=10_000)
         for each in buffer.drain():
             writer.append(each.topic, each.partition, each.batch)
         await writer.commit(10_000)
@@ -216,10 +234,10 @@ class World:
         metrics = Metrics("job", machine)
         settings = worker_settings or WORKER_SETTINGS
         worker = Worker(
-            plan or plan_of(topology(orders=self.topic)),
-            self.log,
+            plan or plan_of(topology(self.prefix, orders=self.topic)),
+            self.worker_log or self.log,
             ReferencePlane(),
-            SystemClock(),
+            self.clock,
             metrics,
             replace(settings, task=replace(self.settings, **changes)),
             LocalWorkerState(directory, self.blobs),
@@ -244,7 +262,8 @@ class World:
         running.run.result()
 
     async def read(self, topic: str) -> list[dict[str, Any]]:
-        """Return all committed values of a topic."""
+        """Return all committed values of a topic, named without the prefix."""
+        topic = f"{self.prefix}{topic}"
         info = await self.log.describe_topic(topic)
         values: list[dict[str, Any]] = []
         for partition in range(info.partitions if info is not None else 0):
