@@ -92,7 +92,8 @@ class Matcher:
             return []
         if mask.dtype != pl.Boolean:
             raise TypeError(f"the condition gave {mask.dtype}, not Boolean")
-        return mask.fill_null(False)
+        # Only where there are any: it goes through Polars' query engine, as long as all the rest.
+        return mask.fill_null(False) if mask.null_count() else mask
 
 
 def keep(batch: Batch, verdict: list[int] | pl.Series) -> Batch | None:

@@ -104,9 +104,14 @@ def to_array(column: pl.Series, tag: str) -> Array:
     if tag == NO_TYPE:
         return np.zeros(len(column), np.int64)
     if is_number(tag):
-        numbers = column if tag == FLOAT else column.to_physical().cast(pl.Int64)
+        # What is not needed is not asked for: it goes through Polars' query engine, whose threads
+        # a small batch would have to wait for.
+        if column.dtype not in (pl.Float64, pl.Int64):
+            column = column.to_physical().cast(pl.Int64)
+        if column.null_count():
+            column = column.fill_null(0)
         # Copied, since Polars hands out its own memory, read-only.
-        return numbers.fill_null(0).to_numpy(writable=True)
+        return column.to_numpy(writable=True)
     return objects(column.to_list())
 
 

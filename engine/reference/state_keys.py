@@ -49,12 +49,12 @@ def state_keys_of(keys: pl.Series) -> list[bytes]:
     Raises:
         TypeError: A key is null, or of a type that has no stable bytes.
     """
-    tag = "s" if keys.dtype == pl.String else "j" if keys.dtype == pl.Int64 else None
-    if tag is None or keys.null_count():
-        return [key_to_state(key) for key in keys_to_list(keys)]
-    name = pl.col(keys.name)
-    text = pl.concat_str([pl.lit(tag), name.cast(pl.String)]).cast(pl.Binary)
-    return keys.to_frame().select(text).to_series().to_list()
+    if keys.null_count() == 0:
+        if keys.dtype == pl.String:
+            return [b"s" + key for key in keys.cast(pl.Binary).to_list()]
+        if keys.dtype == pl.Int64:
+            return [b"j%d" % key for key in keys.to_list()]
+    return [key_to_state(key) for key in keys_to_list(keys)]
 
 
 def state_keys_to_series(name: str, state_keys: list[bytes]) -> pl.Series:
