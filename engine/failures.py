@@ -108,7 +108,6 @@ class StepFailures:
             self._metrics.skipped.inc()
             _log.debug("step %s skipped the record at %s: %s", self._step, where, reason)
             return
-        self._metrics.dead_letters.inc()
         trace = "".join(traceback.format_exception(error))[-TRACEBACK_BYTES_MAX:]
         headers = [
             *headers,
@@ -116,6 +115,16 @@ class StepFailures:
             ("riverrun.error", reason.encode(errors="replace")[:TRACEBACK_BYTES_MAX]),
             ("riverrun.traceback", trace.encode(errors="replace")),
         ]
+        if not self._output.fits(self._dead_letters, key, value, headers):
+            # A record that just fitted its own topic: better without a traceback than not at all.
+            headers = headers[:-1]
+            if not self._output.fits(self._dead_letters, key, value, headers):
+                raise RecordError(
+                    f"step {self._step!r} cannot process the record at {where}: {reason}; and as a "
+                    f"dead letter it is larger than topic {self._dead_letters!r} takes. Raise the "
+                    "max.message.bytes of that topic"
+                ) from error
+        self._metrics.dead_letters.inc()
         # The broker refuses negative timestamps, and a bad time may be why it failed.
         now_ms = self._output.now_ms()
         time_ms = timestamp_ms if 0 <= timestamp_ms <= now_ms else now_ms

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, NamedTuple
 
+from .errors import BatchTooLargeError
 from .log import TopicPartition
 from .partitioner import Partitioner
 
@@ -131,6 +132,20 @@ class OutputBuffer:
         if found is None:
             found = self._pending[where] = _Columns()
         return found
+
+    def fits(
+        self, topic: str, key: bytes | None, value: bytes | None, headers: Headers | None = None
+    ) -> bool:
+        """Return whether one record is not larger than its topic takes, compressed if need be."""
+        limit = self.max_batch_bytes(topic)
+        parts = [key, value, *(part for name, each in headers or () for part in (name, each))]
+        if sum(len(part) + 10 for part in parts if part is not None) < limit - 1_000:
+            return True
+        try:
+            self._codec.encode([key], [value], [0], None if headers is None else [headers], limit)
+        except BatchTooLargeError:
+            return False
+        return True
 
     def drain(self) -> list[Outgoing]:
         """Return everything written since the last call, encoded.

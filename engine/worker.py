@@ -18,6 +18,7 @@ from riverrun.state import StateError, StoreCorruptError
 
 from .assignment import TaskAssignor, WorkerInfo
 from .errors import (
+    BatchTooLargeError,
     ConfigError,
     CorruptBatchError,
     FencedError,
@@ -493,5 +494,8 @@ class Worker:
 def _passes(error: BaseException) -> bool:
     """Return whether starting the task again may help."""
     if isinstance(error, RecordError | StartRefusedError | ConfigError | CorruptBatchError):
+        return False
+    if isinstance(error, BatchTooLargeError):
+        # The same records make the same batch again.
         return False
     return isinstance(error, RiverrunError | StateError | OSError)

@@ -11,6 +11,7 @@ import pytest
 
 from riverrun.engine.config import TaskSettings, WorkerSettings
 from riverrun.engine.errors import (
+    BatchTooLargeError,
     FencedError,
     LogUnavailableError,
     PositionLostError,
@@ -322,7 +323,13 @@ def test_a_fenced_task_does_not_fence_back_before_the_group_had_time_to_tell() -
 
 
 @pytest.mark.parametrize(
-    "error", [PositionLostError("lost"), RecordError("bad"), KeyError("a bug")]
+    "error",
+    [
+        PositionLostError("lost"),
+        RecordError("bad"),
+        BatchTooLargeError("the same every time"),
+        KeyError("a bug"),
+    ],
 )
 def test_what_does_not_pass_stops_the_worker_and_the_others_commit(error: Exception) -> None:
     async def scene(bench: Bench) -> None:
