@@ -45,7 +45,7 @@ def _arguments(argv: Sequence[str] | None) -> argparse.Namespace:
         "--event-rate", type=int, default=10_000, help="records per second of event time"
     )
     parser.add_argument("--partitions", type=int, default=1, help="partitions to drain")
-    parser.add_argument("--state-mb", type=int, default=1_000, help="local state at the restart")
+    parser.add_argument("--state-mb", type=int, default=1_100, help="local state at the restart")
     parser.add_argument("--seconds", type=float, default=15.0, help="measuring time per latency")
     parser.add_argument("--quick", action="store_true", help="small sizes: a minute, rough figures")
     parser.add_argument("--json", type=Path, metavar="FILE", help="write everything there as well")
