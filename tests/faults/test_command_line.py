@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
 import os
 import subprocess
@@ -16,6 +17,8 @@ from riverrun.cli import main
 from riverrun.engine.config import TaskSettings
 from riverrun.engine.errors import ConfigError
 from riverrun.state import StateDirectory
+from tests.batches import encode
+from tests.faults.harness import local_world
 from tests.kafka_broker import free_port
 
 if TYPE_CHECKING:
@@ -172,3 +175,24 @@ def test_a_state_directory_in_use_is_an_error_that_names_the_process(tmp_path: P
     (line,) = [each for each in refused.stderr.splitlines() if "riverrun: error: " in each]
     assert f"{state} is in use by process {os.getpid()}" in line
     assert "another state directory" in line
+
+
+def test_a_record_that_cannot_be_read_ends_the_worker_with_code_1_and_its_place(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    async def write_rubbish() -> None:
+        async with local_world(tmp_path) as world:
+            writer = await world.log.open_writer("w", transactional=True, timeout_ms=10_000)
+            writer.append("orders", 1, encode([b"rubbish"]))
+            await writer.commit(10_000)
+
+    asyncio.run(write_rubbish())
+    broker, state = f"local:{tmp_path / 'log'}", str(tmp_path / "state")
+
+    code = run(["worker", JOB, "--broker", broker, "--state-dir", state])
+
+    assert code == 1
+    error = capsys.readouterr().err
+    assert "topic orders, partition 1, offset 0" in error
+    assert "on_error=" in error
+    assert "Traceback" not in error

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
+import time
 from typing import TYPE_CHECKING
 
 import pytest
@@ -10,7 +12,16 @@ import pytest
 from riverrun.engine.errors import PositionLostError
 from riverrun.engine.log import TopicPartition
 from riverrun.engine.restore import last_commit
-from riverrun.state import BlobStoreError, Manifest, TaskIdentity, list_snapshots, load_manifest
+from riverrun.state import (
+    BlobOptions,
+    BlobStoreError,
+    Manifest,
+    TaskIdentity,
+    list_snapshots,
+    load_manifest,
+    open_blob_store,
+)
+from tests.s3_server import s3_server
 
 from .harness import CODEC, PARTITIONS, World, eventually
 
@@ -147,11 +158,12 @@ async def test_with_no_snapshot_left_that_verifies_the_start_is_refused(
 
 
 class UnreachableStorage:
-    """Storage that answers only while ``is_up``."""
+    """Storage that refuses while it is not ``is_up``, and says nothing while it ``hangs``."""
 
     def __init__(self, inner: BlobStore) -> None:
         self._inner = inner
         self.is_up = True
+        self.hangs = False
         self.asked = 0
 
     @property
@@ -161,29 +173,31 @@ class UnreachableStorage:
     def replicas(self) -> Sequence[UnreachableStorage]:
         return (self,)
 
-    def _reach(self) -> BlobStore:
+    async def _reach(self) -> BlobStore:
         self.asked += 1
+        if self.hangs:
+            await asyncio.Event().wait()
         if not self.is_up:
             raise BlobStoreError(f"cannot reach {self.url}: no answer")
         return self._inner
 
     async def put_if_absent(self, name: str, source: bytes | Path) -> None:
-        await self._reach().put_if_absent(name, source)
+        await (await self._reach()).put_if_absent(name, source)
 
     async def get(self, name: str) -> bytes:
-        return await self._reach().get(name)
+        return await (await self._reach()).get(name)
 
     async def get_to_file(self, name: str, target: Path) -> None:
-        await self._reach().get_to_file(name, target)
+        await (await self._reach()).get_to_file(name, target)
 
     async def size(self, name: str) -> int | None:
-        return await self._reach().size(name)
+        return await (await self._reach()).size(name)
 
     async def list(self, prefix: str) -> list[BlobInfo]:
-        return await self._reach().list(prefix)
+        return await (await self._reach()).list(prefix)
 
     async def delete(self, names: Sequence[str]) -> None:
-        await self._reach().delete(names)
+        await (await self._reach()).delete(names)
 
 
 async def test_while_storage_is_away_commits_go_on_and_snapshots_come_back_with_it(
@@ -219,6 +233,32 @@ async def test_while_storage_is_away_commits_go_on_and_snapshots_come_back_with_
         await world.check_exact()
 
 
+async def test_storage_that_hangs_holds_up_neither_commits_nor_the_end(
+    world_with_snapshots: World,
+) -> None:
+    world = world_with_snapshots
+    assert world.blobs is not None
+    storage = world.blobs = UnreachableStorage(world.blobs)
+    async with world.working() as running:
+        storage.hangs = True
+
+        async def hangs() -> bool:
+            await world.feed_and_wait(10)
+            return storage.asked >= len(TASKS)
+
+        await eventually(hangs, "snapshots hang")
+        before = running.metric("riverrun_task_commits_total")
+        await world.feed(close=True)
+        await world.check_exact()
+        assert running.metric("riverrun_task_commits_total") > before
+        began_s = time.monotonic()
+    assert time.monotonic() - began_s < 10
+    storage.hangs = False
+    async with world.working("bare-machine"):
+        await world.feed()
+        await world.check_exact()
+
+
 async def test_a_restore_waits_for_storage_that_is_away_and_does_not_give_up(
     world_with_snapshots: World,
 ) -> None:
@@ -247,3 +287,41 @@ async def test_a_restore_waits_for_storage_that_is_away_and_does_not_give_up(
     await world.check_exact()
     running.worker.stop()
     await running.run
+
+
+@pytest.mark.s3
+async def test_an_s3_server_that_is_gone_delays_snapshots_and_restores_and_nothing_else(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    quick = BlobOptions(timeout_ms=1_000, attempts=1)
+    with s3_server("faults") as environment:
+        for name, value in environment.items():
+            monkeypatch.setenv(name, value)
+        world.blobs = open_blob_store("s3://faults/job", options=quick)
+        running = world.start()
+        await running.until_ready()
+        await feed_until_changelog_is_cut(world)
+
+    failed = "riverrun_snapshot_failures_total"
+
+    async def has_failed() -> bool:
+        await world.feed_and_wait(10)
+        return running.metric(failed) >= 1
+
+    await eventually(has_failed, "failed snapshots are counted")
+    await world.feed(close=True)
+    await world.check_exact()
+    assert running.metric("riverrun_task_restarts_total") == 0
+    running.worker.stop()
+    await running.run
+    bare = world.start("bare-machine")
+    await eventually(
+        lambda: all(each["restarts"] >= 1 for each in bare.tasks().values() or [{"restarts": 0}]),
+        "it tries again",
+    )
+    for task in bare.tasks().values():
+        assert "BlobStoreError" in task["error"]
+        assert "s3://faults/job" in task["error"]
+    assert not bare.run.done()
+    bare.worker.stop()
+    await bare.run

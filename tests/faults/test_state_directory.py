@@ -86,12 +86,15 @@ async def feed_until_snapshot(world: World, running: Running) -> None:
 
 
 class SmallDisk:
-    """A disk that can be filled and freed: a file system of its own, or a limit of the process."""
+    """A disk that can be filled and freed: a file system of its own, or a limit of the process.
 
-    def __init__(self, path: Path) -> None:
+    Where mounting is not allowed it is the limit, whatever is asked for.
+    """
+
+    def __init__(self, path: Path, *, mount: bool) -> None:
         self.path = path
         path.mkdir()
-        self.is_mounted = self._mount("size=1g")
+        self.is_mounted = mount and self._mount("size=1g")
 
     def _mount(self, options: str) -> bool:
         command = ["mount", "-t", "tmpfs", "-o", options, "tmpfs", str(self.path)]
@@ -106,8 +109,7 @@ class SmallDisk:
             used = os.statvfs(self.path)
             assert self._mount(f"remount,size={(used.f_blocks - used.f_bfree) * used.f_bsize}")
         else:
-            # Not allowed to mount: no file of this process may grow, which RocksDB tells apart
-            # from a full disk by the text of the error only.
+            # No file of this process may grow: the same to RocksDB, but for the error's text.
             resource.setrlimit(resource.RLIMIT_FSIZE, (1, resource.RLIM_INFINITY))
 
     def free(self) -> None:
@@ -125,9 +127,9 @@ class SmallDisk:
             subprocess.run(["umount", "--lazy", str(self.path)], check=True)
 
 
-@pytest.fixture
-def disk(tmp_path: Path) -> Iterator[SmallDisk]:
-    disk = SmallDisk(tmp_path / "disk")
+@pytest.fixture(params=["file system", "limit"])
+def disk(tmp_path: Path, request: pytest.FixtureRequest) -> Iterator[SmallDisk]:
+    disk = SmallDisk(tmp_path / "disk", mount=request.param == "file system")
     try:
         yield disk
     finally:

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 import riverrun as rr
+from riverrun.engine.clock import SystemClock
 from riverrun.engine.errors import FencedError, RecordError, StateMismatchError
 from riverrun.engine.log import FOREVER_MS, TopicPartition, TopicSpec
 from tests.batches import encode
@@ -15,6 +16,8 @@ from .harness import Order, World, eventually, plan_of, topology
 
 if TYPE_CHECKING:
     from riverrun.engine.plan import Plan
+
+HOUR_MS = 3_600_000
 
 
 def without_windows() -> Plan:
@@ -157,3 +160,25 @@ async def test_a_task_that_fails_for_good_ends_the_worker_after_the_others_have_
         await world.feed()
         await world.check_exact()
         assert mended.metric("riverrun_step_skipped_total") == 1
+
+
+class JumpingClock(SystemClock):
+    """The machine's clock, set wrong by ``offset_ms``."""
+
+    offset_ms = 0
+
+    def now_ms(self) -> int:
+        return super().now_ms() + self.offset_ms
+
+
+async def test_a_clock_that_jumps_changes_no_result(world: World) -> None:
+    clock = world.clock = JumpingClock()
+    async with world.working():
+        for clock.offset_ms in (HOUR_MS, -HOUR_MS, 0, 1_000 * HOUR_MS):
+            await world.feed_and_wait(close=False)
+            await world.feed(close=True)
+            await world.check_exact()
+    clock.offset_ms = -HOUR_MS
+    async with world.working("bare-machine"):
+        await world.feed()
+        await world.check_exact()
