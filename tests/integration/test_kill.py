@@ -35,8 +35,8 @@ STARTING_S = (0.0, 2.0)
 STARTING_SHARE = 0.2
 """How many are killed so soon that they may not have begun to work."""
 
-BARE_SHARE = 0.1
-"""How many lose their state directory as well."""
+BARE_EVERY = 12
+"""One in so many of those killed at random loses its state directory as well."""
 
 START_DEADLINE_S = 120
 
@@ -63,6 +63,7 @@ class Killer:
     kills: int = 0
     at_failpoints: dict[str, int] = field(default_factory=lambda: dict.fromkeys(FAILPOINTS, 0))
     reserved: int = 0
+    at_random: int = 0
     bare: int = 0
 
     async def kill(self) -> None:
@@ -85,7 +86,8 @@ class Killer:
             return
         self.run.workers.check_alive()
         self.run.workers.kill(victim.number)
-        if self.chance.random() < BARE_SHARE:
+        self.at_random += 1
+        if self.at_random % BARE_EVERY == 0:
             shutil.rmtree(victim.state, ignore_errors=True)
             self.bare += 1
         self.run.workers.start(victim.number)
@@ -157,6 +159,7 @@ async def test_no_kill_changes_a_result(start_job: StartJob, say: Say) -> None:
     say(f"{killer.kills} kills, {killer.bare} with the disk; tasks started: {dict(starts)}")
     say(str(verdict))
     assert killer.kills >= KILLS_MIN
+    assert killer.bare > 0
     assert starts["local"] > 0
     assert starts["snapshot"] > 0
     assert all(count == ROUNDS for count in killer.at_failpoints.values())
