@@ -481,7 +481,10 @@ class Task:
             await self._calls.close()
         if self._in_thread is not None and not self._in_thread.done():
             # The batch thread may be inside the store: it must be out before that is closed.
-            await asyncio.wait({self._in_thread}, timeout=60)
+            done, _ = await asyncio.wait({self._in_thread}, timeout=60)
+            for each in done:
+                # Nobody waits for its result any more: what went wrong is the former error's.
+                _ = each.cancelled() or each.exception()
         if self._reader is not None:
             await self._reader.close()
         if self._writer is not None:

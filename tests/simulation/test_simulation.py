@@ -10,14 +10,19 @@ import os
 import shutil
 import tempfile
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
+from unittest import mock
 
 import pytest
+
+from riverrun.engine.memory_storage import MemoryStorage
+from riverrun.engine.task import Task
+from riverrun.engine.task_inputs import TaskInputs
 
 from .scenario import Outcome, Scenario
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
 
     from riverrun.engine.config import Guarantee
 
@@ -82,6 +87,26 @@ def test_every_record_counts_at_least_once_whatever_dies(group: int, room: Path)
 def test_nothing_is_repeated_where_nothing_goes_wrong(guarantee: Guarantee, room: Path) -> None:
     for seed in range(3):
         run(seed, room, guarantee, faults=False)
+
+
+def no_fencing() -> Any:
+    return mock.patch.object(MemoryStorage, "check_owner", return_value=None)
+
+
+def marks_of_upstream_tasks_lost() -> Any:
+    return mock.patch.object(TaskInputs, "commit_upstream", return_value=())
+
+
+def state_not_applied() -> Any:
+    return mock.patch.object(Task, "_apply", return_value=None)
+
+
+@pytest.mark.parametrize("bug", [no_fencing, marks_of_upstream_tasks_lost, state_not_applied])
+def test_the_simulation_finds_a_bug_that_is_put_in(bug: Callable[[], Any], room: Path) -> None:
+    with bug():
+        found = any(Scenario(seed, room).run().problems for seed in range(30))
+
+    assert found
 
 
 def test_the_same_seed_tells_the_same_story(room: Path) -> None:
