@@ -97,6 +97,7 @@ class Sender:
         self._flushed: dict[TopicPartition, int] = {}
         self._written: dict[TopicPartition, int] = {}
         self._held: list[tuple[TopicPartition, EncodedBatch]] | None = None
+        self._trouble = ""  # why the newest attempt failed that will be repeated
         self._wake = asyncio.Event()
         self._changed = asyncio.Event()  # something was acknowledged or failed
         self._loop = client.spawn(self._send_for_ever(), f"send {writer_id}")
@@ -141,6 +142,7 @@ class Sender:
         Raises:
             LogError: What went wrong, now or before.
         """
+        self._trouble = "no answer"
         while self.failure is None and self._queues:
             self._changed.clear()
             try:
@@ -151,7 +153,7 @@ class Sender:
                 self.fail(
                     WriteError(
                         f"writer {self._id!r}: not acknowledged within {deadline.timeout_ms} ms: "
-                        f"{waiting}"
+                        f"{waiting} ({self._trouble})"
                     )
                 )
         if self.failure is not None:
@@ -303,6 +305,7 @@ class Sender:
                 if reason is None:
                     self._added.update(new)
                     return
+            self._trouble = reason
             if deadline.passed():
                 raise WriteError(f"writer {self._id!r}: transaction not begun: {reason}")
             await backoff.pause(deadline)
@@ -411,6 +414,7 @@ class Sender:
                 f"writer {self._id!r}: {outgoing.partition} took no batch for "
                 f"{DELIVERY_TIMEOUT_MS} ms: {reason}"
             )
+        self._trouble = f"{outgoing.partition}: {reason}"
         now_s = asyncio.get_running_loop().time()
         outgoing.not_before_s = now_s + outgoing.backoff.next_ms() / 1000
 

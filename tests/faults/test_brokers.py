@@ -14,10 +14,11 @@ from aiokafka.admin import AIOKafkaAdminClient, NewPartitions
 
 from riverrun.connectors.kafka import KafkaLog
 from riverrun.engine.errors import LogUnavailableError, PositionLostError, StateMismatchError
+from riverrun.engine.log import FOREVER_MS, TopicSpec
 from tests.kafka_broker import free_port
 from tests.kafka_proxy import KafkaProxy
 
-from .harness import PARTITIONS, WORKER_SETTINGS, World, eventually, kafka_log
+from .harness import PARTITIONS, WORKER_SETTINGS, Running, World, eventually, kafka_log
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -93,6 +94,8 @@ async def test_a_worker_outlives_a_broker_that_is_away_and_goes_on_by_itself(
                 await world.feed(20)
                 await asyncio.sleep(0.2)
             assert not running.run.done()
+            for task in running.tasks().values():
+                assert proxy.address in (task["trouble"] or task["error"])
             await proxy.listen()
             await world.feed()
             await world.check_exact()
@@ -179,3 +182,27 @@ async def test_a_deleted_changelog_is_missed_also_on_a_machine_that_knows_nothin
         async with world.working("bare-machine", allow_fresh_start=True):
             await world.feed()
             await world.check_exact()
+
+
+async def test_a_sink_topic_deleted_at_work_is_told_and_written_to_again_once_it_is_back(
+    kafka: str, tmp_path: Path
+) -> None:
+    async with kafka_world(kafka, tmp_path) as world:
+        sink = f"{world.prefix}windows"
+        async with world.working(worker_settings=QUICK, commit_timeout_ms=1_000) as running:
+            await world.feed_and_wait()
+            await delete_topic(kafka, world, sink)
+            await world.feed()
+
+            await eventually(lambda: any(told_errors(running)), "it tells of trouble")
+            assert not running.run.done()
+            for error in told_errors(running):
+                assert "WriteError" in error
+                assert f"{sink}/" in error
+                assert "UNKNOWN_TOPIC_OR_PARTITION" in error
+            await world.log.create_topics([TopicSpec(sink, PARTITIONS, FOREVER_MS)])
+            await world.check_exact()
+
+
+def told_errors(running: Running) -> list[str]:
+    return [each["error"] for each in running.tasks().values() if each["error"]]
