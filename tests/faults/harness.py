@@ -45,7 +45,7 @@ START_MS = 1_700_000_040_000
 
 PARTITIONS = 2
 USERS = tuple(f"user-{number}" for number in range(7))
-DEADLINE_S = 20.0
+DEADLINE_S = 60.0
 POLL_S = 0.02
 CLOSER = "closer"
 """Whose orders only move the watermark; they are in no expectation."""

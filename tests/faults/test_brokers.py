@@ -72,7 +72,7 @@ async def test_a_broker_that_is_not_there_is_named_within_the_time_allowed() -> 
     with pytest.raises(LogUnavailableError, match=address):
         await log.start(700)
 
-    assert time.monotonic() - began_s < 5
+    assert time.monotonic() - began_s < 10
     await log.close()
 
 
@@ -123,7 +123,7 @@ async def test_a_source_topic_deleted_at_work_raises_an_alarm_and_is_not_asked_i
             assert world.source in task["error"]
         assert f"topic {world.source} is gone" in caplog.text
         # Two tasks, at 0.1 s, then 0.2, 0.4, 0.8 ...: a hot loop would have made hundreds.
-        assert running.metric("riverrun_task_restarts_total") <= 16
+        assert running.metric("riverrun_task_restarts_total") <= 30
 
         # Made again, it is not what was read before: going on is a decision.
         await world.create_source()

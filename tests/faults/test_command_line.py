@@ -117,7 +117,7 @@ def test_a_broker_that_is_not_there_is_an_error_within_the_time_allowed(
     code = run(["worker", JOB, "--broker", f"kafka://{address}", "--state-dir", state])
 
     assert code == 1
-    assert time.monotonic() - began_s < 10
+    assert time.monotonic() - began_s < 20
     error = capsys.readouterr().err
     assert "riverrun: error: " in error
     assert address in error

@@ -252,7 +252,7 @@ async def test_storage_that_hangs_holds_up_neither_commits_nor_the_end(
         await world.check_exact()
         assert running.metric("riverrun_task_commits_total") > before
         began_s = time.monotonic()
-    assert time.monotonic() - began_s < 10
+    assert time.monotonic() - began_s < 30
     storage.hangs = False
     async with world.working("bare-machine"):
         await world.feed()
