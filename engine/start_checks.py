@@ -6,7 +6,8 @@ import logging
 from typing import TYPE_CHECKING
 
 from .errors import PositionLostError, StateMismatchError
-from .graph import SourceNode
+from .graph import RepartitionNode, SourceNode
+from .restore import FreshStart
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -66,6 +67,13 @@ def check_fits(
                 f"{layout[table]}: the old state does not fit. Give the step another name, to "
                 "start it afresh, or start a job of another name"
             )
+
+
+def may_start_fresh(sub: Subtopology, settings: TaskSettings) -> FreshStart:
+    """Return whether a task may start from nothing where committed work is lost."""
+    if any(isinstance(node, RepartitionNode) for node in (*sub.inputs, *sub.steps)):
+        return FreshStart.IMPOSSIBLE
+    return FreshStart.ALLOWED if settings.allow_fresh_start else FreshStart.REFUSED
 
 
 def start_positions(

@@ -16,29 +16,20 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import uuid
 from typing import TYPE_CHECKING, Any
 
 import msgspec
 
 from .async_calls import AsyncCalls
 from .chain import Chain, ChainParts, build_chain
-from .changelog import (
-    COMMIT_KEY,
-    DELTA_KEY,
-    CommitRecord,
-    StoreMeta,
-    encode_commit,
-    encode_epoch,
-    next_generation,
-)
+from .changelog import CommitRecord, StoreMeta
+from .changelog_writer import ChangelogWriter
 from .errors import FencedError, WriteError
-from .graph import RepartitionNode
 from .housekeeping import Housekeeping
 from .log import Chunk, TopicPartition
 from .output import Outgoing, OutputBuffer
-from .restore import FreshStart, OpenedStores, Restored, TaskStores, restore
-from .start_checks import check_fits, start_positions
+from .restore import OpenedStores, Restored, TaskStores, restore
+from .start_checks import check_fits, may_start_fresh, start_positions
 from .task_environment import OPEN_TIMEOUT_MS, PENDING_BYTES_MAX, TaskEnvironment
 from .task_inputs import RepartitionInput, SourceInput, TaskInputs
 from .task_state import TaskState
@@ -110,6 +101,7 @@ class Task:
             timeout_ms=OPEN_TIMEOUT_MS,
         )
         env.failpoint("after_open_writer")
+        sub = env.resolved.subtopology(self.id)
         restored = await restore(
             env.log,
             self._changelog,
@@ -117,20 +109,16 @@ class Task:
             env.plane.record_batches,
             self._blocking,
             self._told_offsets,
-            self._fresh_start(),
+            may_start_fresh(sub, env.settings),
         )
         self._restored = restored
         env.failpoint("after_restore")
         await self._blocking(self._build, restored)
-        sub = env.resolved.subtopology(self.id)
-        commit, before = restored.commit, restored.commit or restored.given_up
-        # No two starts may share a generation, not even two that know nothing of each other.
-        self._generation = next_generation(restored.generation, uuid.uuid4().int)
-        self._previous_generation = before.generation if before else 0
-        self._changelog_end = restored.changelog_offset
-        self.epoch = before.epoch if before else 0
-        self._lineage = before.lineage if before else uuid.uuid4().hex
-        self._origin = commit.origin if commit else restored.changelog_offset
+        commit = restored.commit
+        self._changelog_writer = ChangelogWriter(
+            self._changelog, restored, fenced=env.settings.guarantee == "exactly_once"
+        )
+        self.epoch = self._changelog_writer.epoch
         self._snapshot_ref = commit.snapshot if commit else None
         spans = await env.log.offsets(self._inputs.partitions())
         self._inputs.positions = start_positions(
@@ -156,13 +144,6 @@ class Task:
             restored.replayed,
             took_ms,
         )
-
-    def _fresh_start(self) -> FreshStart:
-        sub = self._env.resolved.subtopology(self.id)
-        if any(isinstance(node, RepartitionNode) for node in (*sub.inputs, *sub.steps)):
-            return FreshStart.IMPOSSIBLE
-        allowed = self._env.settings.allow_fresh_start
-        return FreshStart.ALLOWED if allowed else FreshStart.REFUSED
 
     async def _told_offsets(self) -> Mapping[TopicPartition, int]:
         resolved = self._env.resolved
@@ -359,19 +340,24 @@ class Task:
         if env.settings.guarantee == "at_least_once":
             # A position must not become durable before the output that it speaks of.
             await self._writer.flush(env.settings.commit_timeout_ms)
-        for batch in self._changelog_batches(commit):
+        limit = self._output.max_batch_bytes(self._changelog.topic)
+        batches, delta_bytes = self._changelog_writer.encode(
+            commit, env.plane.record_batches, limit
+        )
+        for batch in batches:
             self._writer.append(self._changelog.topic, self._changelog.partition, batch)
         env.failpoint("after_delta_append")
         written = await self._writer.commit(env.settings.commit_timeout_ms)
         env.failpoint("after_commit")
-        self._check_alone(commit, written[self._changelog])
+        self._changelog_writer.on_committed(commit, written[self._changelog])
         meta = StoreMeta(commit, written[self._changelog])
         await self._blocking(self._apply, delta, msgspec.msgpack.encode(meta))  # 4
         env.failpoint("after_store_apply")
-        self.epoch, self._previous_generation = commit.epoch, commit.generation
+        self.epoch = commit.epoch
         self._positions_moved = self._dirty = False
         self._last_commit_ms = env.clock.monotonic_ms()
         self._metrics.commits.inc()
+        self._metrics.delta_bytes.inc(delta_bytes)
         self._metrics.epoch.set(self.epoch)
         self._metrics.commit_seconds.observe((self._last_commit_ms - began_ms) / 1000)
         await self._housekeeping.after_commit(
@@ -406,49 +392,26 @@ class Task:
         self._chain.write_watermarks()
         delta = self._state.drain_delta()
         outgoing = self._output.drain()
-        self._pieces = encode_epoch(delta, self._generation, self.epoch + 1) if delta else []
+        history = self._changelog_writer
         commit = CommitRecord(
             job=self._env.resolved.plan.job,
-            lineage=self._lineage,
+            lineage=history.lineage,
             subtopology=self.id.subtopology,
             partition=self.id.partition,
-            generation=self._generation,
-            epoch=self.epoch + 1,
-            pieces=len(self._pieces),
+            generation=history.generation,
+            epoch=history.epoch + 1,
+            pieces=history.add_delta(delta),
             positions=self._inputs.commit_positions(),
             upstream=self._inputs.commit_upstream(),
             layout=dict(self._chain.signatures),
             input_partitions=self._input_partitions(),
             snapshot=self._snapshot_ref,
             created_ms=self._env.clock.now_ms(),
-            previous_generation=self._previous_generation,
+            previous_generation=history.previous_generation,
             merged=self._chain.merged_watermarks(),
-            origin=self._origin,
+            origin=history.origin,
         )
         return outgoing, delta, commit
-
-    def _check_alone(self, commit: CommitRecord, written_to: int) -> None:
-        """Without transactions nothing fences: see by the offsets whether another owner writes.
-
-        What counts of it is decided by ``History``; an owner who may be the wrong one ends here.
-        """
-        expected = self._changelog_end + commit.pieces + 1
-        self._changelog_end = written_to
-        if self._env.settings.guarantee == "at_least_once" and written_to != expected:
-            raise FencedError(
-                f"another worker writes to {self._changelog} too: offset {written_to} was reached "
-                f"instead of {expected}"
-            )
-
-    def _changelog_batches(self, commit: CommitRecord) -> list[Any]:
-        pieces, self._pieces = self._pieces, []
-        self._metrics.delta_bytes.inc(sum(map(len, pieces)))
-        codec = self._env.plane.record_batches
-        limit = self._output.max_batch_bytes(self._changelog.topic)
-        keys: list[bytes | None] = [*[DELTA_KEY] * len(pieces), COMMIT_KEY]
-        values: list[bytes | None] = [*pieces, encode_commit(commit)]
-        times = [commit.created_ms] * len(values)
-        return codec.encode(keys, values, times, None, limit)
 
     def _apply(self, delta: Any, meta: bytes) -> None:
         assert self._restored is not None

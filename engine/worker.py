@@ -493,9 +493,7 @@ class Worker:
 
 def _passes(error: BaseException) -> bool:
     """Return whether starting the task again may help."""
-    if isinstance(error, RecordError | StartRefusedError | ConfigError | CorruptBatchError):
-        return False
-    if isinstance(error, BatchTooLargeError):
-        # The same records make the same batch again.
+    lasting = RecordError | StartRefusedError | ConfigError | CorruptBatchError | BatchTooLargeError
+    if isinstance(error, lasting):
         return False
     return isinstance(error, RiverrunError | StateError | OSError)
