@@ -81,6 +81,8 @@ class WindowRows:
             return
         first = np.searchsorted(windows, slices - size, side="right")
         counts = np.searchsorted(windows, slices, side="right") - first
+        if not counts.any():
+            return  # rows that lie between the windows
         if (counts == 1).all():
             self._keep(_Rows(windows[first], numbers, slices, list(parts)))
             return

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import polars as pl
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from riverrun.engine.batch import KEY, TIME, key_series, keys_to_list
@@ -462,6 +462,15 @@ operation = st.one_of(
 
 
 @given(st.lists(operation, max_size=25), st.sampled_from([0, 3, 10**6]))
+@example(  # rows in the store that lie between the windows
+    [
+        ("add", [("a", 10, None)]),
+        ("restart",),
+        ("add", [("a", 0, None), ("a", 20, None)]),
+        ("read", 0, 2, (1, 2), False),
+    ],
+    3,
+)
 @settings(max_examples=200, deadline=None)
 def test_any_history_gives_what_the_definition_says(history: list[Any], bound: int) -> None:
     with pytest.MonkeyPatch.context() as patch:
