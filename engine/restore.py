@@ -215,6 +215,7 @@ async def restore(
     """
     span = (await log.offsets([changelog]))[changelog]
     changelog_read = _Changelog(log, changelog, span, codec)
+    history = History()
     try:
         history = await read_history(log, changelog, span, codec)
         local = await _open_local(stores, run_blocking)
@@ -458,8 +459,8 @@ async def _bases(
             problems.append(f"snapshot {snapshot_id} does not fit the changelog")
     if span.start <= authority.origin or not authority.layout:
         # Without tables there is nothing to rebuild: the commit record says it all.
-        store = await run_blocking(stores.create)  # type: ignore[assignment]
-        yield _Base(store, None, authority.origin if authority.layout else span.end, "changelog")
+        empty: StateStore = await run_blocking(stores.create)  # type: ignore[assignment]
+        yield _Base(empty, None, authority.origin if authority.layout else span.end, "changelog")
 
 
 def _fits(meta: StoreMeta, authority: CommitRecord, span: OffsetRange) -> bool:

@@ -39,7 +39,7 @@ log = logging.getLogger(__name__)
 
 # How long the log waits for a silent writer before it aborts the open transaction; till then
 # read_committed readers of its partitions are held back. Longer than a barrier may take, since an
-# expired transaction fences its writer; a new owner of the task ends it at once, however long it is.
+# expired transaction fences its writer; a new owner of the task ends it at once in any case.
 TRANSACTION_TIMEOUT_MS = 60_000
 # Writers share connections, but a broker works on one request of a connection at a time: enough
 # lanes that writers seldom wait for each other's replication.
