@@ -440,9 +440,17 @@ async def _bases(
             yield _Base(store, meta, meta.changelog_offset, "local")
         else:
             store.close()
-            _log.warning(
-                "%s: the local store does not fit the changelog, not used", changelog.partition
+            # Usual where a task comes back to a worker after others have had it for long.
+            _log.info(
+                "%s: the local store is of epoch %d, from where the changelog no longer goes on",
+                changelog.partition,
+                meta.commit.epoch,
             )
+    if not authority.layout:
+        # Without tables there is nothing to rebuild: the commit record says it all.
+        nothing: StateStore = await run_blocking(stores.create)  # type: ignore[assignment]
+        yield _Base(nothing, None, span.end, "changelog")
+        return
     async for snapshot_id in _snapshots_of(authority, stores):
         try:
             store = await stores.from_snapshot(snapshot_id)
@@ -457,10 +465,9 @@ async def _bases(
         else:
             store.close()
             problems.append(f"snapshot {snapshot_id} does not fit the changelog")
-    if span.start <= authority.origin or not authority.layout:
-        # Without tables there is nothing to rebuild: the commit record says it all.
+    if span.start <= authority.origin:
         empty: StateStore = await run_blocking(stores.create)  # type: ignore[assignment]
-        yield _Base(empty, None, authority.origin if authority.layout else span.end, "changelog")
+        yield _Base(empty, None, authority.origin, "changelog")
 
 
 def _fits(meta: StoreMeta, authority: CommitRecord, span: OffsetRange) -> bool:

@@ -15,6 +15,9 @@ import asyncio
 import logging
 from typing import TYPE_CHECKING, Any, Protocol
 
+from riverrun.state import StateError
+
+from .errors import LogError
 from .failpoints import no_failpoints
 
 if TYPE_CHECKING:
@@ -152,6 +155,14 @@ class SnapshotCycle:
         began_ms = self._clock.monotonic_ms()
         try:
             ref, sent_bytes = await self._target.upload(path, meta, owner)
+        except StateError as error:
+            self._metrics.snapshot_failures.inc()
+            _log.warning(
+                "the snapshot of epoch %d failed, the changelog covers for it: %s",
+                meta.commit.epoch,
+                error,
+            )
+            return None
         except Exception:
             # Snapshots only bound the replay: processing goes on without, and the alarm is told.
             self._metrics.snapshot_failures.inc()
@@ -171,6 +182,8 @@ class SnapshotCycle:
             unneeded_below = await self._target.collect(committed, owner)
             if unneeded_below is not None:
                 await self._truncate(unneeded_below)
+        except (LogError, StateError) as error:
+            _log.warning("old snapshots stay for now, the next one tries again: %s", error)
         except Exception:
             _log.exception("collecting old snapshots failed; the next one tries again")
 
