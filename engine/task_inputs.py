@@ -141,7 +141,7 @@ class TaskInputs:
         self, each: RepartitionInput, values: Sequence[bytes | None], where: str
     ) -> None:
         batches: list[Batch] = []
-        marks: dict[int, InputWatermark] = {}
+        marks: list[tuple[int, InputWatermark]] = []
         for value in values:
             if value is None:
                 raise CorruptBatchError(f"{where} holds a tombstone; only riverrun may write there")
@@ -149,13 +149,18 @@ class TaskInputs:
             if frame.batch is not None:
                 batches.append(frame.batch)
             if frame.watermark is not None:
-                marks[frame.upstream] = frame.watermark
+                marks.append((frame.upstream, frame.watermark))
         # Watermarks may be taken in late, never early: after all records of the chunk.
         for batch in frames.concat(batches, each.node.schema):
             self._chain.push(each.node.name, batch)
-        for upstream, mark in marks.items():
-            if upstream in each.upstream:
-                each.upstream[upstream] = mark
+        for upstream, mark in marks:
+            before = each.upstream.get(upstream)
+            if before is not None:
+                # Without transactions a former owner may tell late what was true once; what it
+                # sends has come already.
+                each.upstream[upstream] = mark._replace(
+                    value_ms=max(mark.value_ms, before.value_ms)
+                )
 
     def note_busy(self, partition: TopicPartition, tick_ms: int) -> None:
         """Count a partition as active that has records to read, or cannot be read at present."""

@@ -132,3 +132,22 @@ async def test_marks_of_upstream_tasks_are_taken_up_after_a_restart() -> None:
     await world.settle(task)
 
     assert watermark(task, REPARTITION) == InputWatermark(4_000, idle=False)
+
+
+async def test_a_former_upstream_owner_does_not_take_a_watermark_back() -> None:
+    world = TaskWorld(graph(partitions=2))
+    task = await world.started(1)
+    await world.send(
+        REPARTITION.topic,
+        *(
+            frames.encode_watermark(upstream, InputWatermark(value_ms, idle=False))
+            for upstream, value_ms in [(0, 9_000), (1, 9_000), (1, 4_000)]
+        ),
+    )
+    await world.settle(task)
+
+    newer = frames.encode_watermark(0, InputWatermark(12_000, idle=False))
+    await world.send(REPARTITION.topic, newer)
+    await world.settle(task)
+    assert watermark(task, REPARTITION).value_ms == 9_000
+    assert {mark.watermark_ms for mark in task._inputs.commit_upstream()} == {9_000, 12_000}

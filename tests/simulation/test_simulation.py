@@ -89,6 +89,19 @@ def test_nothing_is_repeated_where_nothing_goes_wrong(guarantee: Guarantee, room
         run(seed, room, guarantee, faults=False)
 
 
+@pytest.mark.parametrize(
+    ("seed", "guarantee"),
+    [
+        (18, "exactly_once"),  # woke up in a start, and took the new owner's snapshot for a loss
+        (139, "exactly_once"),  # the same, and took the new owner's epoch for a gap
+        (20, "at_least_once"),  # two owners, and the disk of the wrong one
+        (1412, "at_least_once"),  # a former owner took a watermark back, for ever
+    ],
+)
+def test_what_went_wrong_once_does_not_again(seed: int, guarantee: Guarantee, room: Path) -> None:
+    run(seed, room, guarantee)
+
+
 def no_fencing() -> Any:
     return mock.patch.object(MemoryStorage, "check_owner", return_value=None)
 
