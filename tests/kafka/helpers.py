@@ -18,6 +18,8 @@ if TYPE_CHECKING:
     from riverrun.engine.log import Log, LogReader
 
 WAIT_MS = 10_000
+HANG_S = 15.0
+"""Far beyond the deadlines that tests set, and still no hang."""
 
 
 def unique(prefix: str) -> str:

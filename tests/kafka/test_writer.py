@@ -19,7 +19,15 @@ from riverrun.engine.errors import (
 )
 from riverrun.engine.log import TopicPartition
 from tests.batches import encode
-from tests.kafka.helpers import WAIT_MS, eventually_visible, new_topic, started, unique, visible
+from tests.kafka.helpers import (
+    HANG_S,
+    WAIT_MS,
+    eventually_visible,
+    new_topic,
+    started,
+    unique,
+    visible,
+)
 from tests.kafka_proxy import ADD_PARTITIONS, END_TXN, FIND_COORDINATOR, PRODUCE, KafkaProxy
 
 if TYPE_CHECKING:
@@ -60,7 +68,7 @@ async def test_a_lost_answer_to_the_commit_leaves_its_outcome_unknown(
     with pytest.raises(OutcomeUnknownError):
         await writer.commit(700)
 
-    assert time.monotonic() - began < 2.0
+    assert time.monotonic() - began < HANG_S
     with pytest.raises(OutcomeUnknownError):
         await writer.commit(700)  # it never tries again
     assert proxy.requests[END_TXN] == 1
@@ -211,7 +219,7 @@ async def test_errors_that_pass_are_waited_out(
     began = time.monotonic()
     await writer.commit(WAIT_MS)
 
-    assert time.monotonic() - began < 1.0
+    assert time.monotonic() - began < HANG_S
     await eventually_visible(log, key, [b"a", b"b"])
     await writer.close()
 
@@ -228,10 +236,10 @@ async def test_silence_ends_with_the_deadline_and_nothing_is_committed(
         began = time.monotonic()
         with pytest.raises(WriteError, match=key.topic):
             await writer.commit(400)
-        assert time.monotonic() - began < 1.5
+        assert time.monotonic() - began < HANG_S
         await writer.close()
         proxy.be_honest(api)
-    assert time.monotonic() - began < 3.5
+    assert time.monotonic() - began < HANG_S
     successor = await open_writer(log, name)
     assert await visible(log, key) == []
     successor.append(*key, encode([b"kept"]))
@@ -298,7 +306,7 @@ async def test_opening_has_a_deadline(proxy: KafkaProxy, log: KafkaLog) -> None:
     with pytest.raises(LogUnavailableError, match="writer"):
         await log.open_writer(unique("writer"), transactional=True, timeout_ms=500)
 
-    assert time.monotonic() - began < 1.5
+    assert time.monotonic() - began < HANG_S
 
 
 async def test_a_writer_survives_a_broker_that_goes_and_comes(
