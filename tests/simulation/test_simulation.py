@@ -15,17 +15,14 @@ from unittest import mock
 
 import pytest
 
-from riverrun.engine.log import TopicPartition
 from riverrun.engine.memory_storage import MemoryStorage
 from riverrun.engine.task import Task
-from riverrun.engine.task_inputs import TaskInputs
 
 from .scenario import Outcome, Scenario
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-    from riverrun.engine.changelog import CommitRecord
     from riverrun.engine.config import Guarantee
 
 SEEDS = int(os.environ.get("SEEDS", "50"))
@@ -95,19 +92,15 @@ def no_fencing() -> Any:
     return mock.patch.object(MemoryStorage, "check_owner", return_value=None)
 
 
-def watermarks_lost() -> Any:
-    def positions_alone(inputs: TaskInputs, commit: CommitRecord) -> None:
-        for each in commit.positions:
-            inputs.positions[TopicPartition(each.topic, each.partition)] = each.offset
-
-    return mock.patch.object(TaskInputs, "resume", positions_alone)
+def barrier_does_not_wait() -> Any:
+    return mock.patch.object(Task, "_finish_async_work", new_callable=mock.AsyncMock)
 
 
 def state_not_applied() -> Any:
     return mock.patch.object(Task, "_apply", return_value=None)
 
 
-@pytest.mark.parametrize("bug", [no_fencing, watermarks_lost, state_not_applied])
+@pytest.mark.parametrize("bug", [no_fencing, barrier_does_not_wait, state_not_applied])
 def test_the_simulation_finds_a_bug_that_is_put_in(bug: Callable[[], Any], room: Path) -> None:
     with bug():
         found = any(Scenario(seed, room).run().problems for seed in range(100))
