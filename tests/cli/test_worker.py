@@ -143,18 +143,18 @@ def test_snapshots_are_listed_shown_and_verified(tmp_path: Path, job: Path) -> N
         run_ok("produce", "words", cwd=tmp_path, stdin=words(20))
         result = run("checkpoints", "list", "counts", *storage, "--json", cwd=tmp_path)
         rows = json.loads(result.stdout or "[]")
-        return rows if {"0-0", "1-1"} <= {row["task"] for row in rows} else []
+        return rows if {"1-0", "1-1"} <= {row["task"] for row in rows} else []
 
     assert run("checkpoints", "list", "counts", *storage, cwd=tmp_path).returncode == 1
     with started("worker", job, *storage, "--snapshot-interval", "300ms", cwd=tmp_path) as worker:
         start_line(worker)
-        wait_until(snapshots, "snapshots of both subtopologies")
+        wait_until(snapshots, "snapshots of both tasks with state")
         assert terminate(worker) == 0
 
     table = run_ok("checkpoints", "list", "job.py", *storage, cwd=tmp_path).splitlines()
     assert table[0].split() == ["TASK", "EPOCH", "CREATED", "FILES", "SIZE", "SNAPSHOT"]
-    shown = run_ok("checkpoints", "show", "counts", *storage, "--task", "0-0", cwd=tmp_path)
-    assert re.search(r"position +words/0 at offset \d+", shown)
+    shown = run_ok("checkpoints", "show", "counts", *storage, "--task", "1-0", cwd=tmp_path)
+    assert re.search(r"position +\S+-repartition/0 at offset \d+", shown)
     verified = run_ok("checkpoints", "verify", "counts", *storage, cwd=tmp_path)
     assert verified.count(": whole") == verified.count("\n") >= 2
 

@@ -13,7 +13,7 @@ from .arguments import (
     positive_duration_ms,
     positive_int,
 )
-from .command import Command
+from .command import Command, print_note
 
 if TYPE_CHECKING:
     import argparse
@@ -114,6 +114,11 @@ def _run(arguments: argparse.Namespace) -> int:
 
         return Supervisor(child_commands(arguments, plan.job)).run()
 
+    if not arguments.snapshots and any(sub.keyed for sub in plan.subtopologies):
+        print_note(
+            "no --snapshots: the changelog grows for ever, and a worker with an empty disk reads "
+            "all of it before it starts"
+        )
     from riverrun.engine.config import TaskSettings, WorkerSettings
 
     from .runtime import WorkerOptions, run_worker
