@@ -12,7 +12,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from riverrun.connectors.kafka import KafkaLog
-from tests.kafka_broker import KafkaBroker, KafkaNotAvailableError, from_environment
+from tests.kafka_broker import (
+    STEADY_JVM_FLAGS,
+    KafkaBroker,
+    KafkaNotAvailableError,
+    from_environment,
+)
 
 from . import latency, restart, throughput
 from .engine import ROOT, EngineFailedError
@@ -130,7 +135,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     arguments = _arguments(argv)
     began_s = time.monotonic()
     address = from_environment()
-    broker = None if address else KafkaBroker()
+    broker = None if address else KafkaBroker(jvm_flags=STEADY_JVM_FLAGS)
     try:
         if broker is not None:
             _say("starting Kafka")

@@ -39,6 +39,15 @@ JVM_FLAGS = (
     "-Xshare:auto",
     "-Djava.awt.headless=true",
 )
+# What a broker that is measured runs with: all compilers, and a collector with short pauses.
+STEADY_JVM_FLAGS = (
+    "-server",
+    "-Xms512m",
+    "-Xmx512m",
+    "-XX:+UseG1GC",
+    "-XX:MaxGCPauseMillis=20",
+    "-Djava.awt.headless=true",
+)
 START_DEADLINE_S = 60.0
 STOP_DEADLINE_S = 15.0
 
@@ -83,7 +92,12 @@ class KafkaBroker:
     ``start`` after ``stop`` or ``kill`` comes back on the same port with the same data.
     """
 
-    def __init__(self, port: int | None = None, settings: dict[str, str] | None = None) -> None:
+    def __init__(
+        self,
+        port: int | None = None,
+        settings: dict[str, str] | None = None,
+        jvm_flags: tuple[str, ...] = JVM_FLAGS,
+    ) -> None:
         """Prepare, without starting: ``settings`` are added to ``server.properties``."""
         self.port = port or free_port()
         self.address = f"127.0.0.1:{self.port}"
@@ -91,6 +105,7 @@ class KafkaBroker:
         self.log_file = self.home / "server.log"
         self._controller_port = free_port()
         self._settings = settings or {}
+        self._jvm_flags = jvm_flags
         self._process: subprocess.Popen[bytes] | None = None
         atexit.register(self.remove)
 
@@ -108,9 +123,9 @@ class KafkaBroker:
         """
         libs = require_libs()
         config = self._configure(libs)
-        flags = [*JVM_FLAGS, f"-XX:SharedArchiveFile={CLASS_DATA}", "-XX:+AutoCreateSharedArchive"]
-        if _java_major() < 19:
-            flags = list(JVM_FLAGS)  # the archive cannot make itself before Java 19
+        flags = list(self._jvm_flags)
+        if _java_major() >= 19:  # before, the archive cannot make itself
+            flags += [f"-XX:SharedArchiveFile={CLASS_DATA}", "-XX:+AutoCreateSharedArchive"]
         command = ["java", *flags, f"-Dlog4j2.configurationFile={SERVER_FILES / 'log4j2.xml'}"]
         with self.log_file.open("ab") as log:
             self._process = subprocess.Popen(
