@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, NamedTuple
 from .errors import StateMismatchError, TopicMissingError, TopologyError
 from .graph import Graph, OperatorNode, RepartitionNode, SinkNode, SourceNode, inputs_of
 from .log import FOREVER_MS, TopicPartition, TopicSpec
+from .topic_conflicts import check_topic_conflicts
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -89,7 +90,8 @@ def make_plan(graph: Graph) -> Plan:
     """Cut a graph at its repartitions.
 
     Raises:
-        TopologyError: If there is nothing to run, or a topic is read twice by one subtopology.
+        TopologyError: If there is nothing to run, a topic is read twice by one subtopology, or a
+            step uses a topic that it must not.
     """
     if not any(isinstance(node, SourceNode) for node in graph.nodes.values()):
         raise TopologyError(
@@ -123,6 +125,7 @@ def make_plan(graph: Graph) -> Plan:
     plan = Plan(graph, tuple(sub for sub in subtopologies if sub.inputs))
     for sub in plan.subtopologies:
         _check_topics(plan, sub)
+    check_topic_conflicts(plan)
     return plan
 
 

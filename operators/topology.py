@@ -8,6 +8,7 @@ import polars as pl
 
 from riverrun.engine.errors import TopologyError
 from riverrun.engine.graph import OperatorNode, RepartitionNode, SinkNode, SourceNode
+from riverrun.engine.plan import make_plan
 
 from .callables import check_callable
 from .expressions import check_field
@@ -124,7 +125,8 @@ class Topology:
         """Check that the topology is whole; called before it runs.
 
         Raises:
-            TopologyError: If nothing is read, or a step's results go nowhere.
+            TopologyError: If nothing is read, a step's results go nowhere, or a topic is one that
+                the job needs for itself.
         """
         nodes = self.graph.nodes
         if not any(isinstance(node, SourceNode) for node in nodes.values()):
@@ -145,6 +147,7 @@ class Topology:
                 f"the results of step {shown!r} go nowhere: a verb returns a new stream and leaves "
                 "its own as it is. Use what it returned, or end with .sink(Topic(...))"
             )
+        make_plan(self.graph)
 
 
 # Steps that run a user's code, which may be there for what it does and not for what it returns.
