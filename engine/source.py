@@ -25,11 +25,40 @@ EVENT_TIME_MAX_MS = 253_402_300_799_999
 
 _NO_SCHEMA = Schema(None, {})
 
+
+def _int_key(raw: bytes) -> int:
+    return _in_range(int(raw))
+
+
+def _json_key(raw: bytes) -> Any:
+    key = orjson.loads(raw)
+    if isinstance(key, list):
+        parts = cast("list[Any]", key)
+        if not parts:
+            raise ValueError("an empty array")
+        return tuple(map(_json_key_part, parts))
+    return None if key is None else _json_key_part(key)
+
+
+def _json_key_part(part: Any) -> Any:
+    if isinstance(part, str):
+        return part
+    if isinstance(part, int):
+        return _in_range(part)
+    raise ValueError("keys are text, integers of 64 bits, booleans or arrays of them")
+
+
+def _in_range(key: int) -> int:
+    if not -(1 << 63) <= key < 1 << 63:
+        raise ValueError("an integer beyond 64 bits")
+    return key
+
+
 _KEY_READERS: dict[KeyFormat, Callable[[bytes], Any]] = {
     "text": bytes.decode,
-    "int": int,
+    "int": _int_key,
     "bytes": bytes,
-    "json": orjson.loads,
+    "json": _json_key,
 }
 
 
