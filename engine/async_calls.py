@@ -9,6 +9,10 @@ if TYPE_CHECKING:
     from .chain import AsyncEntry, AsyncStage
 
 
+class CallCancelledError(RuntimeError):
+    """A call ended as cancelled although nobody cancelled it."""
+
+
 class AsyncCalls:
     """The running calls of one task.
 
@@ -24,6 +28,7 @@ class AsyncCalls:
         self._stages = stages
         self._running: dict[asyncio.Task[None], AsyncEntry] = {}
         self._in_flight: dict[str, int] = {stage.name: 0 for stage in stages}
+        self._closing = False
         self.finished = asyncio.Event()
         """Set when results wait to be delivered."""
 
@@ -64,6 +69,12 @@ class AsyncCalls:
             entry.result = await stage.logic.call(value)
         except Exception as error:
             entry.result = error
+        except asyncio.CancelledError as error:
+            if self._closing:
+                raise
+            # By the user's function, not by us; left alone it would never have a result.
+            entry.result = CallCancelledError("the function raised asyncio.CancelledError")
+            entry.result.__cause__ = error
         finally:
             self._in_flight[stage.name] -= 1
         entry.done = True
@@ -76,6 +87,7 @@ class AsyncCalls:
 
     async def close(self) -> None:
         """Cancel what runs."""
+        self._closing = True
         running = list(self._running)
         for task in running:
             task.cancel()

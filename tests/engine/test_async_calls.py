@@ -253,3 +253,24 @@ async def test_what_was_in_flight_at_a_crash_is_called_again() -> None:
     await step(task)
 
     assert await out(world, task) == [1, 2]
+
+
+@pytest.mark.parametrize("how", ["raises", "cancels its own task"])
+async def test_a_cancellation_by_the_function_is_a_failure_of_its_record(how: str) -> None:
+    class Cancelling(Calls):
+        async def call(self, value: Any) -> Any:
+            if value["id"] == 1 and how == "raises":
+                raise asyncio.CancelledError
+            if value["id"] == 1:
+                current = asyncio.current_task()
+                assert current is not None
+                current.cancel()
+                await asyncio.sleep(0)
+            return value
+
+    world = world_of(Cancelling(), on_error="skip")
+    task = await world.started()
+    await world.send("in", row(1, "a"), row(2, "a"))
+    await step(task)
+
+    assert await asyncio.wait_for(out(world, task), 5) == [2]
