@@ -9,6 +9,7 @@ Emits      whatever the class emits
 from __future__ import annotations
 
 import copy
+import operator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Generic, Literal, TypeVar, get_args, get_origin, overload
 
@@ -30,6 +31,8 @@ U = TypeVar("U")
 S = TypeVar("S")
 
 _RESULT_ROWS_MAX = 10_000
+
+_TIME_LIMIT_MS = 1 << 63
 
 
 class ProcessFunction(Generic[T, U]):
@@ -129,11 +132,17 @@ class ProcessContext(Generic[U]):
             value: The value.
             event_time_ms: Its event time; None: that of the record, or of the timer. A timer of
                 the wall clock has none: its results get the watermark.
+
+        Raises:
+            TypeError: If the event time is not an int.
+            ValueError: If it has more than 64 bits.
         """
         if event_time_ms is None:
             event_time_ms = self.event_time_ms
             if self.timer == "processing" and self.watermark_ms is not None:
                 event_time_ms = self.watermark_ms
+        else:
+            event_time_ms = _time(event_time_ms, "the event time of a result is")
         self._emitted.append((value, event_time_ms))
 
     # --- state -----------------------------------------------------------------------------------
@@ -204,15 +213,16 @@ class ProcessContext(Generic[U]):
 
     def delete_timer(self, event_time_ms: int) -> None:
         """Remove the timer of this key for a time; one that is not set is no mistake."""
-        self._timer_changes.append(("event", event_time_ms, False))
+        time_ms = _time(event_time_ms, "a timer is set for")
+        self._timer_changes.append(("event", time_ms, False))
 
     def delete_processing_timer(self, time_ms: int) -> None:
         """Remove the timer of this key for a time of the wall clock."""
+        time_ms = _time(time_ms, "a timer is set for")
         self._timer_changes.append(("processing", time_ms, False))
 
     def _set_timer(self, kind: str, time_ms: int) -> None:
-        if not isinstance(time_ms, int):
-            raise TypeError(f"a timer is set for a time in milliseconds, an int, not {time_ms!r}")
+        time_ms = _time(time_ms, "a timer is set for")
         if kind == self.timer and time_ms <= self.event_time_ms:
             raise ValueError(
                 f"on_timer for {self.event_time_ms} sets a timer for {time_ms}: it must be later, "
@@ -249,6 +259,17 @@ class ProcessContext(Generic[U]):
         self._timer_changes.clear()
         self._emitted.clear()
         self._rows.roll_back()
+
+
+def _time(time_ms: Any, what: str) -> int:
+    """Return a time of the user's; told here, while the record that it is about is known."""
+    try:
+        found = operator.index(time_ms)
+    except TypeError:
+        raise TypeError(f"{what} a time in milliseconds, an int, not {time_ms!r}") from None
+    if not -_TIME_LIMIT_MS <= found < _TIME_LIMIT_MS:
+        raise ValueError(f"{what} a time in milliseconds of 64 bits, not {time_ms!r}")
+    return found
 
 
 class _ProcessLogic(OperatorLogic):

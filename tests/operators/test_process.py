@@ -274,3 +274,39 @@ def test_the_schema_of_results_is_the_declared_one() -> None:
 
     assert output_schema(Typed()) == ORDER
     assert output_schema(Counting()) is None
+
+
+@pytest.mark.parametrize("kind", ["at", "delete", "clock", "delete clock"])
+@pytest.mark.parametrize(
+    ("time", "reason"),
+    [
+        (2**64, "ValueError: a timer is set for a time in milliseconds of 64 bits"),
+        (-(2**63) - 1, "ValueError: a timer is set for a time in milliseconds of 64 bits"),
+        ("5", "TypeError: a timer is set for a time in milliseconds, an int, not '5'"),
+        (1.5, "TypeError: a timer is set for a time in milliseconds, an int, not 1.5"),
+    ],
+)
+def test_a_timer_that_is_no_time_is_a_failure_of_its_record(
+    kind: str, time: Any, reason: str
+) -> None:
+    records = [Rec([(kind, time)], 1, "a"), Rec([("at", 10)], 2, "a")]
+    done = run(process(Timing()), records, Watermark(99), policy="skip")
+    assert done.values == [("event", 10, 99)]
+    assert [why.startswith(reason) for _, why in done.failed.records] == [True]
+
+
+@pytest.mark.parametrize(
+    ("time", "reason"),
+    [
+        ("x", "TypeError: the event time of a result is a time in milliseconds, an int, not 'x'"),
+        (2**63, "ValueError: the event time of a result is a time in milliseconds of 64 bits"),
+    ],
+)
+def test_a_result_at_no_time_is_a_failure_of_its_record(time: Any, reason: str) -> None:
+    class At(ProcessFunction[Any, Any]):
+        def on_record(self, value: Any, ctx: Ctx) -> None:
+            ctx.emit("emitted", value)
+
+    done = run(process(At()), [Rec(time, 1, "a"), Rec(7, 2, "a")], policy="skip")
+    assert done.results == [Rec("emitted", 7, "a")]
+    assert [why.startswith(reason) for _, why in done.failed.records] == [True]
