@@ -11,7 +11,10 @@ Duration = str | int | dt.timedelta
 """``"1m"``, ``"1h30m"``, a ``timedelta``, or milliseconds as an int."""
 
 _UNITS_MS = {"ms": 1, "s": 1_000, "m": 60_000, "h": 3_600_000, "d": 86_400_000}
-_TEXT = re.compile(r"(?:\d+(?:ms|s|m|h|d))+")
+_TEXT = re.compile(r"(?:\d{1,20}(?:ms|s|m|h|d))+")
+_LIMIT_MS = 1 << 53
+"""Less than this: 285 thousand years, so that a time and a duration add up within 64 bits."""
+
 _PART = re.compile(r"(\d+)(ms|s|m|h|d)")
 
 
@@ -24,7 +27,7 @@ def duration_ms(value: Duration, what: str = "duration") -> int:
         what: What it is, for the message: ``"gap of a session window"``.
 
     Raises:
-        TopologyError: If it is none of these, or negative.
+        TopologyError: If it is none of these, negative or too long.
 
     Example:
         >>> duration_ms("1m"), duration_ms("1h30m"), duration_ms(250)
@@ -37,8 +40,8 @@ def duration_ms(value: Duration, what: str = "duration") -> int:
                 f"{what}: cannot read {value!r} as a duration; write a number and one of the units "
                 'ms, s, m, h, d, like "200ms", "5s", "1m", "1h30m"'
             )
-        return sum(int(number) * _UNITS_MS[unit] for number, unit in _PART.findall(text))
-    if isinstance(value, dt.timedelta):
+        whole = sum(int(number) * _UNITS_MS[unit] for number, unit in _PART.findall(text))
+    elif isinstance(value, dt.timedelta):
         whole, rest = divmod(value, dt.timedelta(milliseconds=1))
         if rest:
             raise TopologyError(f"{what}: {value} is not a whole number of milliseconds")
@@ -51,6 +54,8 @@ def duration_ms(value: Duration, what: str = "duration") -> int:
         )
     if whole < 0:
         raise TopologyError(f"{what}: {value!r} is negative")
+    if whole >= _LIMIT_MS:
+        raise TopologyError(f"{what}: {value!r} is too long, more than 285 thousand years")
     return whole
 
 

@@ -7,6 +7,7 @@ import pytest
 
 from riverrun.engine.errors import TopologyError
 from riverrun.operators.durations import duration_ms, positive_duration_ms
+from riverrun.operators.windows import Hopping, Session, Tumbling
 
 
 @pytest.mark.parametrize(
@@ -55,3 +56,20 @@ def test_parts_of_a_millisecond_are_refused() -> None:
 def test_zero_is_no_size_of_a_window() -> None:
     with pytest.raises(TopologyError, match="size must be longer than 0 ms"):
         positive_duration_ms("0s", "size")
+
+
+@pytest.mark.parametrize(
+    "written", [10**19, 2**53, "104249991375d", dt.timedelta(days=999_999_999)]
+)
+def test_a_duration_beyond_all_time_is_refused(written: Any) -> None:
+    with pytest.raises(TopologyError, match=r"gap: .* is too long, more than 285 thousand years"):
+        duration_ms(written, "gap")
+
+
+def test_windows_that_never_end_are_refused() -> None:
+    assert duration_ms(2**53 - 1) == 2**53 - 1
+    for window in (Tumbling, Session):
+        with pytest.raises(TopologyError, match=r"of a .* window: 10+ is too long"):
+            window(10**30)
+    with pytest.raises(TopologyError, match=r"advance of a hopping window: 10+ is too long"):
+        Hopping("1m", 10**30)
