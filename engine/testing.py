@@ -246,7 +246,10 @@ class TopologyTestDriver:
                     worked = True
             if commit:
                 for task in self._tasks:
+                    epoch = task.epoch
                     await task.commit()
+                    # What it made visible may be what another task waits for.
+                    worked = worked or task.epoch > epoch
             if not worked:
                 return
         raise RuntimeError("the topology does not come to rest: a step feeds itself for ever")
