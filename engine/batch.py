@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import lru_cache
 from itertools import compress
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any
 
 import polars as pl
 
+from . import inferred
 from .labels import KEY as KEY
 from .labels import POSITION as POSITION
 from .labels import RESERVED, KeyLabel, Label
@@ -184,19 +186,24 @@ class Batch:
         """
         found = self._columns.get(name)
         if found is None and not self._is_columnar:
-            if self.schema is None:
-                self.column_names()
-                return self._columns.get(name)
-            if name not in self.schema.columns:
-                return None
-            found = self.schema.to_column(self.rows(), name)
-            self._columns[name] = found
+            found = self._made_of_rows(name)
+            if found is not None:
+                self._columns[name] = found
         elif found is None and self._whole is not None:
             found = self._whole.column(name)
             if found is not None:
                 assert self._mask is not None
                 found = self._columns[name] = found.filter(self._mask)
         return found
+
+    def _made_of_rows(self, name: str) -> pl.Series | None:
+        rows = self.rows()
+        schema = self.schema or rows_schema(rows)
+        if schema is not None:
+            return schema.to_column(rows, name) if name in schema.columns else None
+        if not any(name in row for row in rows):
+            return None
+        return inferred.to_column(name, [row.get(name) for row in rows])
 
     def columns(self, names: Iterable[str]) -> pl.DataFrame:
         """Return some value columns, those of them that there are.
@@ -228,6 +235,9 @@ class Batch:
     def column_names(self) -> list[str]:
         """Return the names of all value columns; whatever is not a column yet is converted.
 
+        Rows without a schema stay what the batch is made of: the columns that were found for them
+        hold in this batch only.
+
         Raises:
             TypeError: If the rows do not fit one set of columns.
         """
@@ -236,10 +246,9 @@ class Batch:
         if self._is_columnar and self._whole is not None:
             names = self._whole.column_names()
         elif self.schema is None:
-            frame = rows_to_frame(self.rows(), None)
+            frame = rows_to_frame(self.rows())
             self._columns = {column.name: column for column in frame.get_columns()}
-            self.schema = frame_schema(frame)
-            names = frame.columns
+            return frame.columns
         else:
             names = list(self.schema.columns)
         for name in names:
@@ -396,24 +405,34 @@ def frame_schema(frame: pl.DataFrame) -> Schema:
     )
 
 
-def rows_to_frame(rows: list[Any], schema: Schema | None) -> pl.DataFrame:
-    """Return Python objects as columns, by their schema or by what they turn out to be.
+_class_schema = lru_cache(maxsize=64)(Schema.of)
+
+
+def rows_schema(rows: list[Any]) -> Schema | None:
+    """Return the schema of the class that rows without a schema are of, None for dicts.
 
     Raises:
         TypeError: If they are not dicts or records of one type.
     """
-    if schema is not None:
-        return schema.to_frame(rows)
-    if not rows:
-        return pl.DataFrame()
-    first: Any = rows[0]
-    if isinstance(first, dict):
-        return pl.DataFrame(rows, infer_schema_length=None)
+    kinds = set(map(type, rows))
+    if all(issubclass(kind, dict) for kind in kinds):
+        return None
     try:
-        found = Schema.of(cast("type[Any]", type(first)))
+        (kind,) = kinds
+        return _class_schema(kind)
     except Exception as error:
+        names = ", ".join(sorted(kind.__name__ for kind in kinds))
         raise TypeError(
-            f"rows of type {type(first).__name__} have no columns; return dicts or records of a "
+            f"rows of type {names} have no columns; return dicts or records of a "
             "declared type, or use a Python function in place of an expression"
         ) from error
-    return found.to_frame(rows)
+
+
+def rows_to_frame(rows: list[Any]) -> pl.DataFrame:
+    """Return rows without a schema as columns, by what they turn out to be.
+
+    Raises:
+        TypeError: If they are not dicts of the same fields or records of one type.
+    """
+    schema = rows_schema(rows)
+    return inferred.rows_to_frame(rows) if schema is None else schema.to_frame(rows)

@@ -202,6 +202,9 @@ class Expressions:
         self._roots = [n for n in _roots(self._expressions) if not n.startswith("^")]
         # Those that name no columns, like pl.all(), may read any.
         self._reads_all = any(each.meta.has_multiple_outputs() for each in self._expressions)
+        self._reads_none = all(
+            each.meta.is_literal(allow_aliasing=True) for each in self._expressions
+        )
         self._plain = _plain_columns(self._expressions)
 
     def evaluate(self, batch: Batch) -> pl.DataFrame:
@@ -210,7 +213,9 @@ class Expressions:
         Raises:
             Exception: Whatever Polars raises, for instance for a cast that fails.
         """
-        if self._reads_all or not self._roots:
+        if self._reads_none:
+            frame = batch.time_column().to_frame()
+        elif self._reads_all or not self._roots:
             frame = batch.values_frame()
         else:
             frame = batch.columns(self._roots)

@@ -60,13 +60,15 @@ def test_the_frame_has_values_and_labels(batch: Batch) -> None:
     assert batch.is_columnar
 
 
-def test_rows_of_unknown_form_are_inferred_together() -> None:
+def test_rows_of_unknown_form_stay_rows() -> None:
     made = Batch.of_rows([{"a": 1}, {"a": None, "b": "x"}], [1, 2])
     column = made.column("b")
     assert column is not None
     assert column.to_list() == [None, "x"]
-    assert made.schema is not None
-    assert list(made.schema.columns) == ["a", "b"]
+    assert made.schema is None
+    assert not made.is_columnar
+    with pytest.raises(TypeError, match="different fields"):
+        made.frame()
 
 
 def test_where_keeps_every_form(batch: Batch) -> None:
