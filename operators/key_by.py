@@ -137,12 +137,13 @@ class _KeyByFunctionLogic(OperatorLogic):
 
     def _key(self, value: Any) -> Any:
         key = self._function(value)
-        if type(key) is str or is_key(key):
+        if (type(key) is str and key.isascii()) or is_key(key):
             return key
         if key is None:
             raise ValueError("the record has no key: the key function returned None")
         raise TypeError(
-            f"the key function returned {key!r}; keys are str, int, bool, bytes or tuples of them"
+            f"the key function returned {key!r}; keys are str, int, bool, bytes or tuples of them, "
+            "text in Unicode and integers in 64 bits"
         )
 
 
@@ -151,5 +152,18 @@ def is_key(value: Any) -> bool:
     if isinstance(value, tuple):
         # Bytes have no place in the JSON array that a composite key is written as.
         parts = cast("tuple[Any, ...]", value)
-        return bool(parts) and all(isinstance(part, (str, int)) for part in parts)
-    return isinstance(value, (str, int, bytes))
+        return bool(parts) and all(not isinstance(p, (tuple, bytes)) and is_key(p) for p in parts)
+    if isinstance(value, str):
+        return value.isascii() or _is_unicode(value)
+    if isinstance(value, int):
+        return -(1 << 63) <= value < 1 << 63
+    return isinstance(value, bytes)
+
+
+def _is_unicode(text: str) -> bool:
+    """Return whether text is without lone surrogates, which have no bytes."""
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return False
+    return True

@@ -81,3 +81,24 @@ def test_rows_without_schema_come_out_as_they_came_in() -> None:
     rows = [{"k": "a"}, {"k": "b", "more": 1}]
     assert run(KeyBy(("k",)), [Rec(row) for row in rows]).values == rows
     assert run(KeyBy(pl.col("k") + "!"), [Rec(row) for row in rows]).values == rows
+
+
+@pytest.mark.parametrize(
+    "bad", [2**63, -(2**63) - 1, "\ud800", ("ada", 2**63), ("a\udfff", 1), (), ((1,),)]
+)
+def test_a_key_without_bytes_is_a_failure_of_its_record(bad: Any) -> None:
+    good: list[Any] = [2**63 - 1, -(2**63), True, "\N{GREEK SMALL LETTER PI}", (1, "x", False)]
+    for key in good:
+        records = [Rec({"n": 0}), Rec({"n": 1})]
+        done = run(KeyBy(lambda row, key=key: (bad, key)[row["n"]]), records, policy="skip")
+        assert done.results == [Rec({"n": 1}, 0, key)]
+        assert [why for _, why in done.failed.records] == [
+            f"TypeError: the key function returned {bad!r}; keys are str, int, bool, bytes or "
+            "tuples of them, text in Unicode and integers in 64 bits"
+        ]
+
+
+def test_an_integer_field_beyond_64_bits_is_a_failure_of_its_record() -> None:
+    done = run(KeyBy(("n",)), [Rec({"n": 2**63}), Rec({"n": 1})], policy="skip")
+    assert done.results == [Rec({"n": 1}, 0, 1)]
+    assert [value for value, _ in done.failed.records] == [{"n": 2**63}]
