@@ -143,14 +143,45 @@ class KeyLabel(Label):
 
 
 def key_series(keys: list[Any]) -> pl.Series:
-    """Return keys as a column; composite keys (tuples) become structs."""
+    """Return keys as a column; composite keys (tuples) become structs.
+
+    Raises:
+        TypeError: If they are of several types; see ``key_type``.
+    """
     first: Any = next((key for key in keys if key is not None), None)
+    if isinstance(first, tuple):
+        mixed = len({key_type(key) for key in keys} - {_NULL}) > 1
+    else:
+        # Polars tells all other mixtures, but would take True for the number 1.
+        types = set(map(type, keys)) - {_NULL}
+        mixed = bool in types and len(types) > 1
+    if mixed:
+        raise TypeError("keys of several types do not go into one column")
     if isinstance(first, tuple):
         names = [f"f{i}" for i in range(len(cast("tuple[Any, ...]", first)))]
         return pl.Series(
             KEY, [None if k is None else dict(zip(names, k, strict=True)) for k in keys]
         )
     return pl.Series(KEY, keys)
+
+
+_NULL = type(None)
+_INT64_END = 1 << 63
+
+
+def key_type(key: Any) -> Any:
+    """Return what keys that go into one column have in common.
+
+    Example:
+        >>> key_type((True, "a")) == key_type((1, "a")), key_type(7) == key_type(8)
+        (False, True)
+    """
+    if isinstance(key, tuple):
+        return tuple(key_type(part) for part in cast("tuple[Any, ...]", key))
+    if isinstance(key, int) and key >= _INT64_END:
+        return "UInt64"
+    kinds = (str, bool, int, bytes)
+    return next((kind for kind in kinds if isinstance(key, kind)), type(key))
 
 
 def keys_to_list(series: pl.Series) -> list[Any]:

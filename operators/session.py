@@ -98,34 +98,58 @@ class _SessionLogic(OperatorLogic):
         self, batch: Batch, inputs: Sequence[Any]
     ) -> tuple[list[int], list[tuple[Any, _Open]]]:
         """Add records; return the indices of late ones, and the sessions that changed."""
-        groups: dict[Any, list[int]] = {}
-        for index, key in enumerate(batch.keys()):
-            groups.setdefault(key, []).append(index)
-        self._sessions.prefetch([key_to_state(key) for key in groups])
+        # By the bytes in state, since Python takes True and 1 for the same key.
+        groups: dict[bytes, list[int]] = {}
+        keys = batch.keys()
+        for index, key in enumerate(keys):
+            groups.setdefault(key_to_state(key), []).append(index)
+        self._sessions.prefetch(list(groups))
         late: list[int] = []
         changed: list[tuple[Any, _Open]] = []
         times = batch.times()
-        for key, indices in groups.items():
-            sessions = self._load(key)
-            first_end = sessions[0].end if sessions else None
-            done: list[int] = []
-            for index in indices:
-                try:
-                    on_time = self._add_record(sessions, times[index], inputs[index])
-                except Exception as error:
-                    raised = error
-                else:
-                    (done if on_time else late).append(index)
-                    continue
-                self._failures.record_failed(batch, index, raised)
-                # What raised may have changed an accumulator before: begin again without it.
-                sessions = self._load(key)
-                for good in done:
-                    self._add_record(sessions, times[good], inputs[good])
-            if done:
-                self._save(key, sessions, first_end)
-                changed.extend((key, s) for s in sessions if not isinstance(s.accumulators, bytes))
+        for state_key, indices in groups.items():
+            stored = self._sessions.get(state_key)
+            row, done = self._extend(stored, indices, batch, inputs, late)
+            if row is None or not done:
+                continue
+            key, sessions = keys[indices[0]], self._decode(row)
+            before = self._decode(stored)
+            self._save(key, row, sessions[0].end, before[0].end if before else None)
+            changed.extend(
+                (key, session)
+                for session in sessions
+                if any(session.start <= times[index] < session.end for index in done)
+            )
         return late, changed
+
+    def _extend(
+        self,
+        row: bytes | None,
+        indices: list[int],
+        batch: Batch,
+        inputs: Sequence[Any],
+        late: list[int],
+    ) -> tuple[bytes | None, list[int]]:
+        """Return the row of a key with some records more, and which of them are in it."""
+        times = batch.times()
+        try:
+            sessions = self._decode(row)
+            on_time = [self._add_record(sessions, times[i], inputs[i]) for i in indices]
+            if any(on_time):
+                row = self._encode(sessions)
+        except Exception as error:
+            if len(indices) == 1:
+                self._failures.record_failed(batch, indices[0], error)
+                return row, []
+        else:
+            late.extend(i for i, is_in in zip(indices, on_time, strict=True) if not is_in)
+            return row, [i for i, is_in in zip(indices, on_time, strict=True) if is_in]
+        # One by one, each from bytes: what raised may have changed an accumulator before.
+        done: list[int] = []
+        for index in indices:
+            row, more = self._extend(row, [index], batch, inputs, late)
+            done += more
+        return row, done
 
     def _add_record(self, sessions: list[_Open], time_ms: int, values: Any) -> bool:
         """Add a record to the sessions of its key, in place; return False if it is late."""
@@ -150,35 +174,37 @@ class _SessionLogic(OperatorLogic):
         accumulators = session.accumulators
         return self._folds.decode(accumulators) if isinstance(accumulators, bytes) else accumulators
 
-    def _load(self, key: Any) -> list[_Open]:
+    def _decode(self, row: bytes | None) -> list[_Open]:
         """Return the sessions of a key; they are apart, so in order of both start and end."""
-        stored = self._sessions.get(key_to_state(key))
-        return [] if stored is None else [_Open(*row) for row in self._decoder.decode(stored)]
+        return [] if row is None else [_Open(*each) for each in self._decoder.decode(row)]
 
-    def _save(self, key: Any, sessions: list[_Open], timer_for: int | None) -> None:
-        """Store the sessions of a key, and set its timer unless one for ``timer_for`` will do."""
+    def _encode(self, sessions: list[_Open]) -> bytes:
         encode = self._folds.encode
-        row = [(s, e, acc if isinstance(acc, bytes) else encode(acc)) for s, e, acc in sessions]
-        self._sessions.put(key_to_state(key), msgspec.msgpack.encode(row))
-        first_end = sessions[0].end
+        return msgspec.msgpack.encode(
+            [(s, e, acc if isinstance(acc, bytes) else encode(acc)) for s, e, acc in sessions]
+        )
+
+    def _save(self, key: Any, row: bytes, first_end: int, timer_for: int | None) -> None:
+        """Store the sessions of a key, and set its timer unless one for ``timer_for`` will do."""
+        self._sessions.put(key_to_state(key), row)
         if timer_for is None or first_end < timer_for:
             self._timers.add(first_end + self._config.allowed_lateness_ms, key)
 
     def on_watermark(self, watermark_ms: int, out: Collector) -> None:
         self._watermark_ms = watermark_ms
-        due: dict[Any, None] = {}
+        due: dict[bytes, Any] = {}
         while (timer := self._timers.pop_due(watermark_ms)) is not None:
-            due[timer[1]] = None
-        self._sessions.prefetch([key_to_state(key) for key in due])
+            due[key_to_state(timer[1])] = timer[1]
+        self._sessions.prefetch(list(due))
         ended: list[tuple[Any, _Open]] = []
-        for key in due:
-            sessions = self._load(key)
+        for state_key, key in due.items():
+            sessions = self._decode(self._sessions.get(state_key))
             still_open = [session for session in sessions if not self._has_ended(session)]
             ended.extend((key, session) for session in sessions if self._has_ended(session))
             if still_open:
-                self._save(key, still_open, None)
+                self._save(key, self._encode(still_open), still_open[0].end, None)
             else:
-                self._sessions.delete(key_to_state(key))
+                self._sessions.delete(state_key)
         # By time, so that results do not depend on how far the watermark came at once.
         ended.sort(key=lambda found: (found[1].end, key_to_state(found[0])))
         self._emit(ended, out)
@@ -187,7 +213,7 @@ class _SessionLogic(OperatorLogic):
         return session.end + self._config.allowed_lateness_ms <= self._watermark_ms
 
     def _emit(self, found: list[tuple[Any, _Open]], out: Collector) -> None:
-        rows = [(key, self._decoded(s), Span(s.start, s.end)) for key, s in found]
+        rows = [(key, [s.accumulators], Span(s.start, s.end)) for key, s in found]
         shape = self._config.aggregation.shape
         for batch in emit_rows(self._folds, shape, rows, self._failures):
             out.emit(batch)

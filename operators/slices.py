@@ -16,6 +16,7 @@ import polars as pl
 
 from riverrun.engine.batch import KEY, TIME, Batch, keys_to_list
 from riverrun.engine.keys import key_from_state, key_to_state
+from riverrun.engine.labels import key_type
 
 from .aggregates import NUMBERS_ONLY, AnyAggregate, is_built_in
 from .expressions import Expressions, is_one_of, isolate
@@ -145,7 +146,11 @@ class PlaneSlices:
             self._table.update(frame, slicer(frame.get_column(TIME)))
 
         # The table takes all records of a part or none, so trying again is safe.
-        return [part for part, _ in isolate(batch, add, self._failures)]
+        return [
+            part
+            for alike in split_by_key_type(batch)
+            for part, _ in isolate(alike, add, self._failures)
+        ]
 
     def results(
         self, windows: Sequence[int], size_ms: int, keys: pl.Series | None = None
@@ -170,6 +175,19 @@ class PlaneSlices:
     def starts(self) -> Sequence[int]:
         """Return the starts of all slices."""
         return self._table.slices()
+
+
+def split_by_key_type(batch: Batch) -> list[Batch]:
+    """Return a batch in parts, of each the keys go into one column: True is not 1, nor '1'."""
+    try:
+        batch.key_column()
+    except Exception:
+        groups: dict[Any, list[int]] = {}
+        for index, key in enumerate(batch.keys()):
+            groups.setdefault(key_type(key), []).append(index)
+        if len(groups) > 1:
+            return [batch.take(indices) for indices in groups.values()]
+    return [batch]
 
 
 def keys_and_times(batch: Batch) -> pl.DataFrame:
@@ -206,12 +224,13 @@ class ObjectSlices:
     def update(self, batch: Batch, slicer: Callable[[pl.Series], pl.Series]) -> list[Batch]:
         """Add records, and return those that could be added."""
         added: list[Batch] = []
-        for part, columns in isolate(batch, self._inputs.evaluate, self._failures):
-            failed = self._add(part, columns, slicer)
-            if failed:
-                part = part.take([i for i in range(len(part)) if i not in failed])
-            if len(part):
-                added.append(part)
+        for alike in split_by_key_type(batch):
+            for part, columns in isolate(alike, self._inputs.evaluate, self._failures):
+                failed = self._add(part, columns, slicer)
+                if failed:
+                    part = part.take([i for i in range(len(part)) if i not in failed])
+                if len(part):
+                    added.append(part)
         return added
 
     def _add(
@@ -227,9 +246,10 @@ class ObjectSlices:
         self._rows.prefetch(list(groups))
         failed: set[int] = set()
         for row_key, indices in groups.items():
-            accumulators = self._fold(row_key, indices, inputs, times, batch, failed)
-            if accumulators is not None:
-                self._rows.put(row_key, self._folds.encode(accumulators))
+            stored = self._rows.get(row_key)
+            row = self._fold(stored, indices, inputs, batch, failed)
+            if row is not None and row is not stored:
+                self._rows.put(row_key, row)
         known = self._known_starts
         for start in set(starts):
             at = bisect_left(known, start)
@@ -240,35 +260,28 @@ class ObjectSlices:
 
     def _fold(
         self,
-        row_key: bytes,
+        row: bytes | None,
         indices: list[int],
         inputs: Sequence[Any],
-        times: list[int],
         batch: Batch,
         failed: set[int],
-    ) -> list[Any] | None:
+    ) -> bytes | None:
         """Return the accumulators of a slice and key with some records more, None for none."""
-        done: list[int] = []
-        accumulators = self._load(row_key)
-        for index in indices:
-            try:
+        times = batch.times()
+        try:
+            accumulators = self._folds.initial() if row is None else self._folds.decode(row)
+            for index in indices:
                 accumulators = self._folds.add(accumulators, inputs[index], times[index])
-            except Exception as error:
-                raised = error
-            else:
-                done.append(index)
-                continue
-            self._failures.record_failed(batch, index, raised)
-            failed.add(index)
-            # What raised may have changed an accumulator before: begin again without it.
-            accumulators = self._load(row_key)
-            for good in done:
-                accumulators = self._folds.add(accumulators, inputs[good], times[good])
-        return accumulators if done else None
-
-    def _load(self, row_key: bytes) -> list[Any]:
-        stored = self._rows.get(row_key)
-        return self._folds.initial() if stored is None else self._folds.decode(stored)
+            return self._folds.encode(accumulators)
+        except Exception as error:
+            if len(indices) == 1:
+                self._failures.record_failed(batch, indices[0], error)
+                failed.add(indices[0])
+                return row
+        # One by one, each from bytes: what raised may have changed an accumulator before.
+        for index in indices:
+            row = self._fold(row, [index], inputs, batch, failed)
+        return row
 
     def results(
         self, windows: Sequence[int], size_ms: int, keys: pl.Series | None = None
@@ -279,9 +292,9 @@ class ObjectSlices:
         else:
             rows = self._rows_of_pairs(windows, size_ms, keys_to_list(keys))
         found = (
-            (key, accumulators, Span(start, start + size_ms))
+            (key, parts, Span(start, start + size_ms))
             for start, stored in rows
-            for key, accumulators in self._merged(stored)
+            for key, parts in _by_key(stored)
         )
         yield from emit_rows(self._folds, self._shape, found, self._failures)
 
@@ -290,9 +303,7 @@ class ObjectSlices:
         time_by_key = dict(zip(keys_to_list(times[KEY]), times[TIME].to_list(), strict=True))
         rows = self._rows_of_pairs([ALL_TIME.start_ms] * len(time_by_key), 1, list(time_by_key))
         found = (
-            (key, accumulators, time_by_key[key])
-            for _, stored in rows
-            for key, accumulators in self._merged(stored)
+            (key, parts, time_by_key[key]) for _, stored in rows for key, parts in _by_key(stored)
         )
         yield from emit_rows(self._folds, self._shape, found, self._failures)
 
@@ -328,17 +339,6 @@ class ObjectSlices:
             rows = ((key, self._rows.get(key)) for key in row_keys)
             yield window, [(key, stored) for key, stored in rows if stored is not None]
 
-    def _merged(self, rows: list[tuple[bytes, bytes]]) -> Iterator[tuple[Any, list[Any]]]:
-        """Yield accumulators by key, merged over slices, in the order of the keys in state."""
-        by_key: dict[bytes, list[bytes]] = {}
-        for row_key, stored in rows:
-            by_key.setdefault(row_key[8:], []).append(stored)
-        for key in sorted(by_key):
-            yield (
-                key_from_state(key),
-                reduce(self._folds.merge, map(self._folds.decode, by_key[key])),
-            )
-
     def remove_below(self, start: int) -> None:
         """Drop all slices before ``start``."""
         for table in (self._rows, self._starts):
@@ -359,40 +359,48 @@ class ObjectSlices:
         return self._starts_known
 
 
+def _by_key(rows: list[tuple[bytes, bytes]]) -> Iterator[tuple[Any, list[bytes]]]:
+    """Yield the accumulators of the slices by key, in the order of the keys in state."""
+    by_key: dict[bytes, list[bytes]] = {}
+    for row_key, stored in rows:
+        by_key.setdefault(row_key[8:], []).append(stored)
+    for key in sorted(by_key):
+        yield key_from_state(key), by_key[key]
+
+
 def emit_rows(
     folds: Folds | Reduction,
     shape: ResultShape,
-    found: Iterable[tuple[Any, list[Any], Span | int]],
+    found: Iterable[tuple[Any, Sequence[bytes | list[Any]], Span | int]],
     failures: Failures,
 ) -> Iterator[Batch]:
-    """Yield accumulators as batches of results.
+    """Yield accumulators as batches of results, whose keys go into one column.
 
     Args:
         folds: How accumulators become results.
         shape: What results look like.
-        found: Key, accumulators, and the window, or the event time where there are no windows.
+        found: Key, accumulators to be merged, stored or not, those of earlier slices first, and
+            the window, or the event time where there are no windows.
         failures: The policy for results that cannot be computed.
     """
     rest = iter(found)
     while some := list(islice(rest, _RESULT_ROWS_MAX)):
-        keys: list[Any] = []
-        results: list[Any] = []
-        spans: list[Span | int] = []
-        for key, accumulators, span in some:
+        rows: list[tuple[Any, Any, Span | int]] = []
+        for key, parts, span in some:
             try:
-                result = folds.result(accumulators)
+                decoded = (folds.decode(p) if isinstance(p, bytes) else p for p in parts)
+                result = folds.result(reduce(folds.merge, decoded))
             except Exception as error:
                 raised = error
             else:
-                keys.append(key)
-                results.append(result)
-                spans.append(span)
+                rows.append((key, result, span))
                 continue
             # There is no record to blame; what is known of the result stands in for one.
             time_ms = span if isinstance(span, int) else span.end_ms - 1
             failures.record_failed(Batch.of_rows([{"key": key}], [time_ms], keys=[key]), 0, raised)
-        if keys:
-            yield shape.of_rows(keys, results, spans, named=bool(folds.names))
+        for _, alike in groupby(rows, lambda row: key_type(row[0])):
+            keys, results, spans = zip(*alike, strict=True)
+            yield shape.of_rows(list(keys), results, spans, named=bool(folds.names))
 
 
 _SIGN = 1 << 63

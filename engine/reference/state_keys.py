@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import struct
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import polars as pl
 
 from riverrun.engine.batch import key_series, keys_to_list
 from riverrun.engine.keys import key_from_state, key_to_state
+from riverrun.engine.labels import key_type
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -57,8 +58,25 @@ def state_keys_of(keys: pl.Series) -> list[bytes]:
     return [key_to_state(key) for key in keys_to_list(keys)]
 
 
+def split_by_type(name: str, state_keys: list[bytes]) -> list[tuple[list[bytes], pl.Series]]:
+    """Return state keys and the keys themselves, those of one type together, in order."""
+    try:
+        return [(state_keys, state_keys_to_series(name, state_keys))]
+    except TypeError:
+        groups: dict[Any, list[bytes]] = {}
+        for key in state_keys:
+            groups.setdefault(key_type(key_from_state(key)), []).append(key)
+        if len(groups) == 1:
+            raise
+        return [(alike, state_keys_to_series(name, alike)) for alike in groups.values()]
+
+
 def state_keys_to_series(name: str, state_keys: list[bytes]) -> pl.Series:
-    """Return the keys that ``state_keys_of`` was given."""
+    """Return the keys that ``state_keys_of`` was given.
+
+    Raises:
+        TypeError: If they are of several types.
+    """
     tags = {key[:1] for key in state_keys}
     if tags == {b"s"}:
         stored = pl.Series(name, state_keys, dtype=pl.Binary)

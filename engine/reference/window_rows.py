@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from itertools import count
+from itertools import count, pairwise
 from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
@@ -12,7 +12,7 @@ import polars as pl
 from riverrun.engine.batch import KEY
 from riverrun.engine.plane import WINDOW
 
-from .state_keys import state_keys_to_series
+from .state_keys import split_by_type
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -144,7 +144,9 @@ class WindowRows:
         return tuple(array[kept] for array in part)
 
     def frames(self, tags: Sequence[str], rows_max: int) -> Iterator[pl.DataFrame]:
-        """Yield results in order of windows and state keys.
+        """Yield results in order of windows and state keys, keys of one type together.
+
+        A column holds keys of one type only, so a frame ends where their type changes.
 
         Args:
             tags: Type of each aggregate's values.
@@ -152,14 +154,18 @@ class WindowRows:
         """
         if not self._pending:
             return
-        names = sorted(self._numbers)
+        groups = split_by_type(KEY, sorted(self._numbers))
+        names = [name for alike, _ in groups for name in alike]
         ranks = np.empty(len(names), dtype=np.int64)
         ranks[[self._numbers[name] for name in names]] = np.arange(len(names))
         merged = self._merge([rows._replace(keys=ranks[rows.keys]) for rows in self._added])
-        keys = state_keys_to_series(KEY, names)
-        for at in range(0, len(merged.keys), rows_max):
-            some = slice(at, at + rows_max)
-            columns = [pl.Series(WINDOW, merged.windows[some]), keys.gather(merged.keys[some])]
+        ends = np.cumsum([len(alike) for alike, _ in groups])
+        group_of = np.searchsorted(ends, merged.keys, side="right")
+        for at, end in _runs(group_of, rows_max):
+            alike, keys = groups[group_of[at]]
+            some = slice(at, end)
+            numbers = merged.keys[some] - (ends[group_of[at]] - len(alike))
+            columns = [pl.Series(WINDOW, merged.windows[some]), keys.gather(numbers)]
             columns += [
                 accumulator.result(tuple(array[some] for array in part), tag)
                 for accumulator, part, tag in zip(
@@ -167,3 +173,11 @@ class WindowRows:
                 )
             ]
             yield pl.DataFrame(columns)
+
+
+def _runs(values: Array, rows_max: int) -> Iterator[tuple[int, int]]:
+    """Yield begin and end of rows with one value, at most so many."""
+    bounds = [0, *(np.flatnonzero(np.diff(values)) + 1).tolist(), len(values)]
+    for begin, end in pairwise(bounds):
+        for at in range(begin, end, rows_max):
+            yield at, min(at + rows_max, end)
