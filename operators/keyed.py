@@ -9,11 +9,13 @@ from riverrun.engine.graph import Edge
 
 from .aggregation import Aggregation, check_aggregates, reduced_aggregation, result_schema
 from .callables import check_callable
+from .checks import check_own_aggregates, check_window_fields, if_column
 from .durations import Duration, duration_ms
 from .process import Process, ProcessFunction, output_schema
 from .results import WINDOW_END, WINDOW_START, ResultShape
 from .running import RunningAggregate
 from .session import SessionAggregate
+from .steps import check_on_error
 from .stream import Stream
 from .window import LATE_PORT, Emit, WindowAggregate
 from .windows import Hopping, Session, Tumbling, Window
@@ -212,6 +214,8 @@ class KeyedStream(Stream[T]):
             >>> orders.key_by("user").aggregate(total=Sum("amount"))  # doctest: +SKIP
         """
         step = self._steps.name("aggregate", name)
+        check_on_error(on_error, step)
+        check_own_aggregates(aggregates, step)
         keys = self.key_names
         input_types = check_aggregates(self._schema, aggregates, step, keys)
         schema = result_schema(self._schema, keys, aggregates, input_types, windowed=False)
@@ -280,6 +284,12 @@ class KeyedStream(Stream[T]):
             raise TopologyError(
                 f"step {step!r} takes an instance of a ProcessFunction subclass, got {function!r}"
             )
+        own = cast("type[Any]", type(function))
+        if own.on_record is ProcessFunction[Any, Any].on_record:
+            raise TopologyError(
+                f"step {step!r}: {own.__name__}() does not define on_record; write a "
+                "subclass of ProcessFunction that does"
+            )
         schema = output_schema(function)
         edge = self._steps.add_operator(
             "process", step, Process(function, schema), (self._edge,), schema, on_error, keyed=True
@@ -329,7 +339,11 @@ class WindowedStream(Generic[T]):
         """
         stream = self._stream
         step = stream.steps.name("window", name)
+        check_on_error(on_error, step)
+        _check_emit(emit, step)
+        check_own_aggregates(aggregates, step)
         keys = stream.key_names
+        check_window_fields(keys, step)
         reserved = (*keys, WINDOW_START, WINDOW_END)
         input_types = check_aggregates(stream.schema, aggregates, step, reserved)
         schema = result_schema(stream.schema, keys, aggregates, input_types, windowed=True)
@@ -364,6 +378,7 @@ class WindowedStream(Generic[T]):
         stream = self._stream
         step = stream.steps.name("window", name)
         check_callable(function, step, "a function of two values")
+        _check_emit(emit, step)
         aggregation = reduced_aggregation(stream.schema, stream.key_names, function, type)
         edge = self._add(step, aggregation, stream.schema, emit, on_error)
         return WindowResults(stream.same_at(edge), late=self._late(edge))
@@ -379,8 +394,6 @@ class WindowedStream(Generic[T]):
         emit: Emit,
         on_error: OnError,
     ) -> Edge:
-        if emit not in get_args(Emit):
-            raise TopologyError(f"step {step!r}: emit={emit!r} is not one of final, on_update")
         window, lateness_ms = self._window, self._allowed_lateness_ms
         operator: Operator
         if isinstance(window, Session):
@@ -389,6 +402,13 @@ class WindowedStream(Generic[T]):
             operator = WindowAggregate(window.aligned(), aggregation, lateness_ms, emit)
         return self._stream.steps.add_operator(
             "window", step, operator, (self._stream.edge,), schema, on_error, keyed=True
+        )
+
+
+def _check_emit(emit: Any, step: str) -> None:
+    if emit not in get_args(Emit):
+        raise TopologyError(
+            f"step {step!r}: emit={emit!r} is not one of final, on_update{if_column(emit, 'emit')}"
         )
 
 

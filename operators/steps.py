@@ -9,6 +9,8 @@ from riverrun.engine.errors import TopologyError
 from riverrun.engine.graph import Edge, Graph, OperatorNode, SinkNode, SourceNode, inputs_of
 from riverrun.engine.operator import OnError
 
+from .checks import if_column
+
 if TYPE_CHECKING:
     from riverrun.engine.codec import Codec
     from riverrun.engine.graph import Node
@@ -26,12 +28,21 @@ def check_name(name: object, what: str) -> str:
         TopologyError: If it cannot.
     """
     if not isinstance(name, str):
-        raise TopologyError(
-            f"{what} must be text, got {name!r}; a column called 'name' is written "
-            "expression.alias('name')"
-        )
+        raise TopologyError(f"{what} must be text, got {name!r}{if_column(name, 'name')}")
     if not _STEP_NAME.fullmatch(name):
         raise TopologyError(f"{what} {name!r}: use 1 to 100 letters, digits, '.', '_' and '-'")
+    return name
+
+
+def _check_job_name(name: object) -> str:
+    if not isinstance(name, str):
+        raise TopologyError(f"a topology takes a name, like Topology('revenue'), got {name!r}")
+    check_name(name, "name of a topology")
+    # It is a directory as well, and an argument of commands.
+    if name[0] in ".-":
+        raise TopologyError(
+            f"name of a topology {name!r}: begin with a letter, a digit or '_', not {name[0]!r}"
+        )
     return name
 
 
@@ -44,7 +55,7 @@ class Steps:
     """
 
     def __init__(self, job: str, default_codec: Codec | None) -> None:
-        self.graph = Graph(check_name(job, "name of a topology"))
+        self.graph = Graph(_check_job_name(job))
         self.default_codec = default_codec
         self._counts: dict[str, int] = {}  # {kind: steps of it so far}
 
@@ -131,5 +142,6 @@ def check_on_error(on_error: Any, step: str) -> OnError:
     if on_error not in get_args(OnError):
         raise TopologyError(
             f"step {step!r}: on_error={on_error!r} is not one of fail, skip, dead_letter"
+            f"{if_column(on_error, 'on_error')}"
         )
     return on_error

@@ -21,12 +21,12 @@ from .callables import (
     returned_element_schema,
     returned_schema,
 )
+from .checks import NEEDS_KEY, as_expressions, check_key_type, check_partitions, kept_fields
 from .durations import Duration, positive_duration_ms
 from .expressions import (
     check_expressions,
     check_field,
     check_predicate,
-    is_one_of,
     plain_column,
 )
 from .filter import Filter
@@ -46,8 +46,6 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 U = TypeVar("U")
-
-_KEY_TYPES = (pl.String, pl.Boolean, pl.Binary)
 
 
 class Stream(Generic[T]):
@@ -95,6 +93,17 @@ class Stream(Generic[T]):
     def __repr__(self) -> str:
         """Return the step, as in messages."""
         return f"{type(self).__name__}({self._steps.graph.name}/{self._edge.step})"
+
+    if not TYPE_CHECKING:
+
+        def __getattr__(self, name: str) -> Any:
+            """Tell what to do about the verbs that are for streams with keys."""
+            if name in NEEDS_KEY:
+                raise AttributeError(
+                    f"{self!r} has no {name}(...): its records have no key; call key_by(...) "
+                    f"first, like stream.key_by('user').{name}(...)"
+                )
+            raise AttributeError(f"{type(self).__name__!r} object has no attribute {name!r}")
 
     # --- verbs -----------------------------------------------------------------------------------
 
@@ -177,12 +186,12 @@ class Stream(Generic[T]):
             schema = returned_schema(function)
             edge = self._add("map", step, Map(function, schema), schema, on_error)
             return self._changed(edge, schema, None)
-        expressions = _expressions(step, functions, named)
+        expressions = as_expressions(step, functions, named)
         found = check_expressions(self._schema, expressions, step)
         schema = None if found is None else Schema(None, found)
         operator = MapColumns(tuple(expressions))
         edge = self._add("map", step, operator, schema, on_error)
-        return self._changed(edge, schema, _kept_fields(self._partitioned_by, expressions))
+        return self._changed(edge, schema, kept_fields(self._partitioned_by, expressions))
 
     def flat_map(
         self,
@@ -289,13 +298,12 @@ class Stream(Generic[T]):
         from .keyed import KeyedStream  # A KeyedStream is a Stream: its module needs this one.
 
         step = self._steps.name("key_by", name)
+        check_partitions(partitions, f"step {step!r}")
         resolved, fields = self._resolve_key(key, more, step)
         stays = fields is not None and partitions is None and fields == self._partitioned_by
         if stays and isinstance(self, KeyedStream) and self.key_names == fields:
             return self
         edge = self._add("key_by", step, KeyBy(resolved), self._schema, on_error)
-        if partitions is not None and partitions < 1:
-            raise TopologyError(f"step {step!r}: partitions={partitions} is below 1")
         if not stays:
             name = self._steps.name("", f"{step}-repartition")
             edge = self._steps.add(RepartitionNode(name, edge, self._schema, partitions))
@@ -437,7 +445,7 @@ class Stream(Generic[T]):
             if column is None:
                 found = check_expressions(self._schema, [key], step)
                 for dtype in (found or {}).values():
-                    _check_key_type(dtype, "the key expression", step)
+                    check_key_type(dtype, "the key expression", step)
                 return key, None
             key = column
         if isinstance(key, str):
@@ -447,7 +455,7 @@ class Stream(Generic[T]):
                     raise TopologyError(f"step {step!r}: {field!r} is not a field name")
                 dtype = check_field(self._schema, field, step, "key_by")
                 if self._schema is not None:
-                    _check_key_type(dtype, f"field {field!r}", step)
+                    check_key_type(dtype, f"field {field!r}", step)
             if len(set(fields)) < len(fields):
                 raise TopologyError(f"step {step!r} names a field twice: {', '.join(fields)}")
             return fields, fields
@@ -458,38 +466,3 @@ class Stream(Generic[T]):
             )
         check_callable(key, step, "field names, a Polars expression or a function of the value")
         return key, None
-
-
-def _check_key_type(dtype: pl.DataType | None, what: str, step: str) -> None:
-    if dtype is not None and (dtype.is_integer() or is_one_of(dtype, *_KEY_TYPES)):
-        return
-    kind = "a type without column form" if dtype is None else str(dtype)
-    raise TopologyError(
-        f"step {step!r}: {what} is {kind}, which has no exact bytes to partition by; keys are "
-        "text, integers, booleans or bytes"
-    )
-
-
-def _expressions(step: str, positional: tuple[Any, ...], named: dict[str, Any]) -> list[pl.Expr]:
-    if not positional and not named:
-        raise TopologyError(f"step {step!r} takes a function of the value, or Polars expressions")
-    for value in (*positional, *named.values()):
-        if not isinstance(value, pl.Expr):
-            raise TopologyError(
-                f"step {step!r}: {value!r} is not a Polars expression; give one function, or "
-                "expressions only, like pl.col('user')"
-            )
-    return [*positional, *(expression.alias(column) for column, expression in named.items())]
-
-
-def _kept_fields(
-    fields: tuple[str, ...] | None, expressions: list[pl.Expr]
-) -> tuple[str, ...] | None:
-    """Return ``fields`` if all of them pass through the expressions as they are."""
-    if fields is None:
-        return None
-    kept = {column for e in expressions if (column := plain_column(e)) is not None}
-    if any(e.meta.eq(pl.all()) for e in expressions):
-        # An alias of that name would be a second column of that name, which was refused.
-        return fields
-    return fields if kept.issuperset(fields) else None

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, Generic, Protocol, TypeVar, get_args
 from riverrun.engine.errors import TopologyError
 from riverrun.engine.graph import KeyFormat, WatermarkPolicy
 
+from .checks import check_partitions
 from .durations import Duration, duration_ms, positive_duration_ms
 
 if TYPE_CHECKING:
@@ -66,6 +67,12 @@ class Topic(Generic[T]):
             raise TopologyError(
                 f"{self.name!r} is not a topic name: use 1 to 249 letters, digits, '.', '_' and '-'"
             )
+        if isinstance(self.value, type) and hasattr(self.value, "encode"):
+            codec = self.value.__name__
+            raise TopologyError(
+                f"topic {self.name!r}: value={codec} is the class of a codec; write "
+                f"value={codec}(YourRecord), or value={codec}() where it needs no class of record"
+            )
         if self.value is not None and not hasattr(self.value, "encode"):
             raise TopologyError(
                 f"topic {self.name!r}: value={self.value!r} is not a codec; write "
@@ -75,8 +82,7 @@ class Topic(Generic[T]):
             raise TopologyError(
                 f"topic {self.name!r}: key={self.key!r} is not one of text, int, bytes, json"
             )
-        if self.partitions is not None and self.partitions < 1:
-            raise TopologyError(f"topic {self.name!r}: partitions={self.partitions} is below 1")
+        check_partitions(self.partitions, f"topic {self.name!r}")
         if self.retention is not None:
             positive_duration_ms(self.retention, f"retention of topic {self.name!r}")
 

@@ -305,7 +305,14 @@ def test_process_knows_what_it_emits_and_keeps_the_key() -> None:
 
 def test_own_aggregates_make_the_schema_unknown() -> None:
     class Own(Aggregate[Order, int, int]):
-        pass
+        def initial(self) -> int:
+            return 0
+
+        def add(self, accumulator: int, row: Order) -> int:
+            return accumulator + row.count
+
+        def result(self, accumulator: int) -> int:
+            return accumulator
 
     assert orders().key_by("user").aggregate(x=Own(), n=Count()).schema is None
 

@@ -10,8 +10,10 @@ import pytest
 from riverrun.engine.errors import TopologyError
 from riverrun.engine.schema import Record, Schema
 from riverrun.operators import (
+    Aggregate,
     Count,
     ProcessFunction,
+    Session,
     Topic,
     Tumbling,
 )
@@ -160,8 +162,77 @@ def test_async_functions_are_for_map_async(verb: Callable[[Any], Any]) -> None:
         lambda s: s.map_async(wait, timeout=0),
         lambda s: s.map_async(wait, retry=3),
         lambda s: s.key_by("user", partitions=0),
+        lambda s: s.key_by("user", partitions="2"),
+        lambda s: s.key_by("user", partitions=1.5),
+        lambda s: s.key_by("user", partitions=True),
+        lambda s: s.key_by("user").window(Session(10**19)),
     ],
 )
 def test_arguments_that_make_no_sense_are_refused(verb: Callable[[Any], Any]) -> None:
     with pytest.raises(TopologyError):
         verb(orders())
+
+
+@pytest.mark.parametrize(
+    ("verb", "called"),
+    [
+        (lambda s: s.window(Tumbling("1m")), "window"),
+        (lambda s: s.aggregate(n=Count()), "aggregate"),
+        (lambda s: s.reduce(min), "reduce"),
+        (lambda s: s.process(ProcessFunction()), "process"),
+    ],
+)
+def test_verbs_for_keyed_streams_say_so_on_others(verb: Callable[[Any], Any], called: str) -> None:
+    with pytest.raises(AttributeError, match=rf"has no {called}\(...\).*call key_by\(...\) first"):
+        verb(orders())
+
+
+def test_other_attributes_are_as_unknown_as_anywhere() -> None:
+    with pytest.raises(AttributeError, match="'Stream' object has no attribute 'windows'"):
+        _ = orders().windows  # type: ignore[attr-defined]  # pyright: ignore
+
+
+@pytest.mark.parametrize("taken", ["name", "on_error", "emit"])
+def test_an_aggregate_called_like_a_parameter_is_told_how_to_be_renamed(taken: str) -> None:
+    verb: Any = orders().key_by("user").window(Tumbling("1m")).aggregate
+    for aggregates in ({taken: Count()}, {taken: Count(), "n": Count()}):
+        with pytest.raises(
+            TopologyError, match=rf"{taken}= is a parameter.*pl.col\('other'\).alias\('{taken}'\)"
+        ):
+            verb(**aggregates)
+
+
+@pytest.mark.parametrize("windowed", [False, True])
+def test_an_aggregate_without_methods_is_refused(windowed: bool) -> None:
+    class Half(Aggregate[Any, int, int]):
+        def initial(self) -> int:
+            return 0
+
+    keyed = orders().key_by("user")
+    verb: Any = keyed.window(Tumbling("1m")).aggregate if windowed else keyed.aggregate
+    with pytest.raises(TopologyError, match=r"n=Aggregate\(\) does not define initial, add"):
+        verb(n=Aggregate())
+    with pytest.raises(TopologyError, match=r"n=Half\(\) does not define add, result"):
+        verb(n=Half())
+
+
+def test_a_process_function_without_on_record_is_refused() -> None:
+    class Nothing(ProcessFunction[Any, Any]):
+        pass
+
+    for function in (ProcessFunction[Any, Any](), Nothing()):
+        with pytest.raises(TopologyError, match="does not define on_record"):
+            orders().key_by("user").process(function)
+
+
+@pytest.mark.parametrize("bound", ["window_start", "window_end"])
+def test_a_window_of_records_keyed_by_bounds_of_a_window_is_told_how_to_be_had(bound: str) -> None:
+    minutes = orders().key_by("user").window(Tumbling("1m")).aggregate(n=Count())
+    again = minutes.key_by(bound).window(Tumbling("1h"))
+    with pytest.raises(
+        TopologyError, match=rf"two columns '{bound}'.*rename the field before key_by.*'earlier_"
+    ):
+        again.aggregate(n=Count())
+    renamed = minutes.map(pl.col(bound).alias("minute"), pl.col("n"))
+    renamed.key_by("minute").window(Tumbling("1h")).aggregate(n=Count())
+    minutes.key_by(bound).aggregate(n=Count())

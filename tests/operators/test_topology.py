@@ -53,6 +53,9 @@ def test_names_that_the_broker_refuses_are_refused(name: Any) -> None:
         {"value": Record},
         {"key": "float"},
         {"partitions": 0},
+        {"partitions": "2"},
+        {"partitions": 1.5},
+        {"partitions": True},
         {"retention": "soon"},
         {"retention": 0},
     ],
@@ -65,6 +68,24 @@ def test_topics_that_make_no_sense_are_refused(arguments: dict[str, Any]) -> Non
 def test_a_topology_name_is_part_of_topic_names() -> None:
     with pytest.raises(TopologyError, match="name of a topology 'my job'"):
         Topology("my job")
+
+
+@pytest.mark.parametrize("name", ["..", ".", ".hidden", "-rf"])
+def test_a_topology_name_begins_with_a_letter_a_digit_or_an_underscore(name: str) -> None:
+    with pytest.raises(TopologyError, match="begin with a letter, a digit or '_', not"):
+        Topology(name)
+    assert Topology("_4.a-b").name == "_4.a-b"
+
+
+@pytest.mark.parametrize("name", [None, 5, Topic])
+def test_a_topology_without_a_name_is_told_so(name: Any) -> None:
+    with pytest.raises(TopologyError, match=r"a topology takes a name, like Topology\('revenue'\)"):
+        Topology(name)
+
+
+def test_the_class_of_a_codec_is_told_to_be_called() -> None:
+    with pytest.raises(TopologyError, match=r"write value=FakeCodec\(YourRecord\), or value=Fake"):
+        Topic("orders", value=FakeCodec)  # type: ignore[arg-type]
 
 
 # --- event time ----------------------------------------------------------------------------------
