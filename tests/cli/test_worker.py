@@ -135,6 +135,16 @@ def test_a_child_whose_command_line_is_wrong_is_not_tried_again(
     assert "riverrun: error: worker 0 ended with exit code 2" in capfd.readouterr().err
 
 
+def test_every_line_of_a_child_says_whose_it_is(capfd: pytest.CaptureFixture[str]) -> None:
+    chatting = "import sys; print('a\\nb'); print('c\\nd', file=sys.stderr); raise SystemExit(2)"
+
+    assert Supervisor([ChildCommand(3, python(chatting))]).run() == 1
+    out, err = capfd.readouterr()
+    assert out == "[3] a\n[3] b\n"
+    assert err.splitlines()[:2] == ["[3] c", "[3] d"]
+    assert err.splitlines()[2].startswith("riverrun: error: worker 3 ended")
+
+
 @pytest.mark.timeout(240)
 def test_snapshots_are_listed_shown_and_verified(tmp_path: Path, job: Path) -> None:
     storage = ("--snapshots", (tmp_path / "snapshots").as_uri())

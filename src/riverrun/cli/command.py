@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
 import sys
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, NoReturn
@@ -56,9 +57,15 @@ class Parser(argparse.ArgumentParser):
 
 def print_error(message: str) -> None:
     """Print an error the way all commands do."""
-    print(f"riverrun: error: {message}", file=sys.stderr, flush=True)
+    _print_to_stderr(f"riverrun: error: {message}")
 
 
 def print_note(message: str) -> None:
     """Print what a person should know, where it does not mix with the output."""
-    print(f"riverrun: {message}", file=sys.stderr, flush=True)
+    _print_to_stderr(f"riverrun: {message}")
+
+
+def _print_to_stderr(line: str) -> None:
+    # The parent that passed our lines on may be dead; we still have work to commit.
+    with contextlib.suppress(BrokenPipeError):
+        print(line, file=sys.stderr, flush=True)

@@ -22,6 +22,7 @@ from .command import EXIT_FAILED, EXIT_INTERRUPTED, EXIT_OK, EXIT_USAGE, print_e
 if TYPE_CHECKING:
     import argparse
     from collections.abc import Sequence
+    from typing import TextIO
 
 ERRORS_MAX = 3
 """How often in a row a child may end with an error before that counts as permanent."""
@@ -147,6 +148,7 @@ class Supervisor:
             *command.argv,
             stdin=asyncio.subprocess.PIPE,
             stdout=asyncio.subprocess.PIPE,
+            stderr=asyncio.subprocess.PIPE,
             limit=LINE_MAX_BYTES,
             # A group of its own: Ctrl-C in the terminal reaches the children through us, once.
             start_new_session=True,
@@ -156,14 +158,19 @@ class Supervisor:
             child.send_signal(signal.SIGTERM)
         try:
             assert child.stdout is not None
-            await _pass_on(child.stdout, f"[{command.number}] ")
+            assert child.stderr is not None
+            prefix = f"[{command.number}] "
+            await asyncio.gather(
+                _pass_on(child.stdout, prefix, sys.stdout),
+                _pass_on(child.stderr, prefix, sys.stderr),
+            )
             return await child.wait()
         finally:
             self._children.pop(command.number, None)
 
 
-async def _pass_on(output: asyncio.StreamReader, prefix: str) -> None:
-    """Print what a child prints, line by line, until it closes its stdout."""
+async def _pass_on(output: asyncio.StreamReader, prefix: str, to: TextIO) -> None:
+    """Print what a child prints, line by line, until it closes its end."""
     while True:
         try:
             line = await output.readline()
@@ -172,5 +179,5 @@ async def _pass_on(output: asyncio.StreamReader, prefix: str) -> None:
             continue
         if not line:
             return
-        sys.stdout.write(f"{prefix}{line.decode(errors='replace')}")
-        sys.stdout.flush()
+        to.write(f"{prefix}{line.decode(errors='replace')}")
+        to.flush()
