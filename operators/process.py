@@ -32,7 +32,11 @@ S = TypeVar("S")
 
 _RESULT_ROWS_MAX = 10_000
 
-_TIME_LIMIT_MS = 1 << 63
+_TIMER_LIMIT_MS = 1 << 63
+"""What the state has room for."""
+
+_EVENT_TIME_LIMIT_MS = 1 << 53
+"""Far beyond the times of sources; windows add durations to it, within 64 bits."""
 
 
 class ProcessFunction(Generic[T, U]):
@@ -135,14 +139,15 @@ class ProcessContext(Generic[U]):
 
         Raises:
             TypeError: If the event time is not an int.
-            ValueError: If it has more than 64 bits.
+            ValueError: If it is as far away as no event is.
         """
         if event_time_ms is None:
             event_time_ms = self.event_time_ms
             if self.timer == "processing" and self.watermark_ms is not None:
                 event_time_ms = self.watermark_ms
         else:
-            event_time_ms = _time(event_time_ms, "the event time of a result is")
+            what = "the event time of a result is"
+            event_time_ms = _time(event_time_ms, what, _EVENT_TIME_LIMIT_MS)
         self._emitted.append((value, event_time_ms))
 
     # --- state -----------------------------------------------------------------------------------
@@ -213,16 +218,16 @@ class ProcessContext(Generic[U]):
 
     def delete_timer(self, event_time_ms: int) -> None:
         """Remove the timer of this key for a time; one that is not set is no mistake."""
-        time_ms = _time(event_time_ms, "a timer is set for")
+        time_ms = _timer_time(event_time_ms)
         self._timer_changes.append(("event", time_ms, False))
 
     def delete_processing_timer(self, time_ms: int) -> None:
         """Remove the timer of this key for a time of the wall clock."""
-        time_ms = _time(time_ms, "a timer is set for")
+        time_ms = _timer_time(time_ms)
         self._timer_changes.append(("processing", time_ms, False))
 
     def _set_timer(self, kind: str, time_ms: int) -> None:
-        time_ms = _time(time_ms, "a timer is set for")
+        time_ms = _timer_time(time_ms)
         if kind == self.timer and time_ms <= self.event_time_ms:
             raise ValueError(
                 f"on_timer for {self.event_time_ms} sets a timer for {time_ms}: it must be later, "
@@ -261,14 +266,19 @@ class ProcessContext(Generic[U]):
         self._rows.roll_back()
 
 
-def _time(time_ms: Any, what: str) -> int:
+def _timer_time(time_ms: Any) -> int:
+    return _time(time_ms, "a timer is set for", _TIMER_LIMIT_MS)
+
+
+def _time(time_ms: Any, what: str, limit_ms: int) -> int:
     """Return a time of the user's; told here, while the record that it is about is known."""
     try:
         found = operator.index(time_ms)
     except TypeError:
         raise TypeError(f"{what} a time in milliseconds, an int, not {time_ms!r}") from None
-    if not -_TIME_LIMIT_MS <= found < _TIME_LIMIT_MS:
-        raise ValueError(f"{what} a time in milliseconds of 64 bits, not {time_ms!r}")
+    if not -limit_ms <= found < limit_ms:
+        bits = limit_ms.bit_length()
+        raise ValueError(f"{what} a time in milliseconds of {bits} bits, not {time_ms!r}")
     return found
 
 

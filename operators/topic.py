@@ -70,8 +70,9 @@ class Topic(Generic[T]):
         if isinstance(self.value, type) and hasattr(self.value, "encode"):
             codec = self.value.__name__
             raise TopologyError(
-                f"topic {self.name!r}: value={codec} is the class of a codec; write "
-                f"value={codec}(YourRecord), or value={codec}() where it needs no class of record"
+                f"topic {self.name!r}: value={codec} is a class, not a codec; write "
+                f"value={codec}(...), like riverrun.Json(YourRecord), or riverrun.Json() for JSON "
+                "without schema"
             )
         if self.value is not None and not hasattr(self.value, "encode"):
             raise TopologyError(

@@ -299,7 +299,7 @@ def test_a_timer_that_is_no_time_is_a_failure_of_its_record(
     ("time", "reason"),
     [
         ("x", "TypeError: the event time of a result is a time in milliseconds, an int, not 'x'"),
-        (2**63, "ValueError: the event time of a result is a time in milliseconds of 64 bits"),
+        (2**53, "ValueError: the event time of a result is a time in milliseconds of 54 bits"),
     ],
 )
 def test_a_result_at_no_time_is_a_failure_of_its_record(time: Any, reason: str) -> None:

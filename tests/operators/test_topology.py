@@ -84,7 +84,9 @@ def test_a_topology_without_a_name_is_told_so(name: Any) -> None:
 
 
 def test_the_class_of_a_codec_is_told_to_be_called() -> None:
-    with pytest.raises(TopologyError, match=r"write value=FakeCodec\(YourRecord\), or value=Fake"):
+    with pytest.raises(
+        TopologyError, match=r"write value=FakeCodec\(\.\.\.\), like riverrun\.Json"
+    ):
         Topic("orders", value=FakeCodec)  # type: ignore[arg-type]
 
 
