@@ -8,16 +8,19 @@ from __future__ import annotations
 
 import datetime as dt
 from dataclasses import dataclass
+from decimal import Decimal
 from typing import TYPE_CHECKING, Any, get_type_hints
 
 import msgspec
 import polars as pl
 
-from .aggregates import Aggregate, AnyAggregate, BuiltIn, is_built_in
-from .values import ValueFormat
+from .aggregates import Aggregate, AnyAggregate, BuiltIn, is_built_in, sums_to_float
+from .values import ValueFormat, tagged
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
+
+_INT64_MIN, _INT64_MAX = -(1 << 63), (1 << 63) - 1
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,6 +33,7 @@ class Fold:
         merge: Returns the accumulator of two; the left one's records are earlier.
         result: Returns what is emitted.
         stored_as: Type of accumulators, for reading them back.
+        to_stored: Returns an accumulator as what comes back by its type.
     """
 
     initial: Callable[[], Any]
@@ -37,12 +41,14 @@ class Fold:
     merge: Callable[[Any, Any], Any]
     result: Callable[[Any], Any]
     stored_as: Any
+    to_stored: Callable[[Any], Any] = lambda accumulator: accumulator
 
 
-def fold_of(aggregate: AnyAggregate, input_type: pl.DataType | None) -> Fold:
+def fold_of(name: str, aggregate: AnyAggregate, input_type: pl.DataType | None) -> Fold:
     """Return how an aggregate takes in values; a user's own gets whole rows as values.
 
     Args:
+        name: Its name, for messages.
         aggregate: Its specification.
         input_type: Type of the aggregated column, None if unknown.
     """
@@ -51,6 +57,8 @@ def fold_of(aggregate: AnyAggregate, input_type: pl.DataType | None) -> Fold:
         return Fold(
             own.initial, lambda acc, row, _: own.add(acc, row), own.merge, own.result, _hint(own)
         )
+    if aggregate.kind == "sum":
+        return _sum(name, input_type)
     return _built_in_fold(aggregate, _stored_type(input_type))
 
 
@@ -60,14 +68,6 @@ def _built_in_fold(aggregate: BuiltIn, value_type: Any) -> Fold:
             return Fold(lambda: 0, lambda acc, _v, _t: acc + 1, _plus, _same, int)
         case "count_values":
             return Fold(lambda: 0, lambda acc, v, _t: acc + (v is not None), _plus, _same, int)
-        case "sum":
-            return Fold(
-                lambda: 0,
-                lambda acc, v, _t: acc if v is None else acc + v,
-                _plus,
-                _same,
-                int | float,
-            )
         case "mean":
             return Fold(
                 lambda: (0.0, 0),
@@ -82,8 +82,30 @@ def _built_in_fold(aggregate: BuiltIn, value_type: Any) -> Fold:
             return _selection(max, value_type)
         case "first":
             return _by_time(lambda old, new: new < old, value_type)
-        case "last":
+        case _:
+            assert aggregate.kind == "last"
             return _by_time(lambda old, new: new >= old, value_type)
+
+
+def _sum(name: str, input_type: pl.DataType | None) -> Fold:
+    zero = 0.0 if input_type is not None and sums_to_float(input_type) else 0
+
+    def plus(a: Any, b: Any) -> Any:
+        total = a + b
+        if isinstance(total, int) and not _INT64_MIN <= total <= _INT64_MAX:
+            # As in the window table, so that a window can become a session.
+            raise OverflowError(
+                f"aggregate {name!r}: the sum does not fit in 64 bits; sum floats instead"
+            )
+        return total
+
+    return Fold(
+        lambda: zero,
+        lambda acc, v, _t: acc if v is None else plus(acc, v),
+        plus,
+        _same,
+        int | float,
+    )
 
 
 def _plus(a: Any, b: Any) -> Any:
@@ -100,7 +122,8 @@ def _selection(choose: Callable[[Any, Any], Any], value_type: Any) -> Fold:
             return b if a is None else a
         return choose(a, b)
 
-    return Fold(lambda: None, lambda acc, v, _t: merge(acc, v), merge, _same, value_type)
+    to_stored = tagged if value_type is Any else _same
+    return Fold(lambda: None, lambda acc, v, _t: merge(acc, v), merge, _same, value_type, to_stored)
 
 
 def _by_time(replaces: Callable[[int, int], bool], value_type: Any) -> Fold:
@@ -113,17 +136,27 @@ def _by_time(replaces: Callable[[int, int], bool], value_type: Any) -> Fold:
     def add(acc: Any, value: Any, time_ms: int) -> Any:
         return acc if value is None else merge(acc, (time_ms, value))
 
+    def to_stored(acc: Any) -> Any:
+        return acc if acc is None or value_type is not Any else (acc[0], tagged(acc[1]))
+
     return Fold(
         lambda: None,
         add,
         merge,
         lambda acc: None if acc is None else acc[1],
         tuple[int, value_type] | None,
+        to_stored,
     )
 
 
 def _stored_type(dtype: pl.DataType | None) -> Any:
-    # MessagePack has neither dates nor naive times: they come back only if asked for.
+    # MessagePack has neither dates nor durations: they come back only if asked for.
+    if dtype == pl.Duration:
+        return dt.timedelta | None
+    if dtype == pl.Time:
+        return dt.time | None
+    if dtype is not None and dtype.is_decimal():
+        return Decimal | None
     if dtype == pl.Date:
         return dt.date | None
     if isinstance(dtype, pl.Datetime):
@@ -163,7 +196,7 @@ class Folds:
     ) -> None:
         self.names = list(aggregates)
         self._own = {name for name, a in aggregates.items() if not is_built_in(a)}
-        self._folds = [fold_of(a, input_types.get(name)) for name, a in aggregates.items()]
+        self._folds = [fold_of(name, a, input_types.get(name)) for name, a in aggregates.items()]
         self._format = ValueFormat(
             tuple[tuple(fold.stored_as for fold in self._folds)]  # type: ignore[misc]
         )
@@ -218,9 +251,14 @@ class Folds:
         """Return accumulators as bytes.
 
         Raises:
-            TypeError: If MessagePack cannot hold one.
+            TypeError: If one would not come back as what it is.
+            OverflowError: If an integer has more than 64 bits.
         """
-        return self._format.encode(tuple(accumulators))
+        kept = tuple(
+            fold.to_stored(acc) for fold, acc in zip(self._folds, accumulators, strict=True)
+        )
+        # Of the built-in ones it is known.
+        return self._format.encode_exact(kept) if self._own else self._format.encode(kept)
 
     def decode(self, data: bytes) -> list[Any]:
         """Return the accumulators that ``encode`` wrote."""
@@ -255,12 +293,9 @@ class Reduction:
     def add(self, accumulators: Sequence[Any], values: Any, time_ms: int) -> list[Any]:
         """Return the accumulator with one record more."""
         del time_ms
-        if not accumulators:
-            # What cannot be kept is told here, where the record that brought it is known.
-            self._format.check(values)
-            return [values]
-        combined = self._function(accumulators[0], values)
-        self._format.check(combined)
+        combined = self._function(accumulators[0], values) if accumulators else values
+        # What cannot be kept is told here, where the record that brought it is known.
+        self._format.check_exact(combined)
         return [combined]
 
     def merge(self, left: Sequence[Any], right: Sequence[Any]) -> list[Any]:
@@ -274,8 +309,13 @@ class Reduction:
         return accumulators[0]
 
     def encode(self, accumulators: Sequence[Any]) -> bytes:
-        """Return the accumulator as bytes."""
-        return self._format.encode(accumulators[0])
+        """Return the accumulator as bytes.
+
+        Raises:
+            TypeError: If it would not come back as what it is.
+            OverflowError: If an integer has more than 64 bits.
+        """
+        return self._format.encode_exact(accumulators[0])
 
     def decode(self, data: bytes) -> list[Any]:
         """Return the accumulator that ``encode`` wrote."""

@@ -171,6 +171,11 @@ def is_built_in(aggregate: AnyAggregate) -> TypeIs[BuiltIn]:
     return not isinstance(aggregate, Aggregate)
 
 
+def sums_to_float(dtype: pl.DataType) -> bool:
+    """Return whether the sum of a column is a float, else an integer."""
+    return dtype.is_float() or dtype.is_decimal()
+
+
 def result_type(aggregate: BuiltIn, input_type: pl.DataType | None) -> pl.DataType | None:
     """Return the column type of a result, None if unknown."""
     match aggregate.kind:
@@ -179,6 +184,6 @@ def result_type(aggregate: BuiltIn, input_type: pl.DataType | None) -> pl.DataTy
         case "mean":
             return pl.Float64()
         case "sum" if input_type is not None:
-            return pl.Float64() if input_type.is_float() or input_type.is_decimal() else pl.Int64()
+            return pl.Float64() if sums_to_float(input_type) else pl.Int64()
         case _:
             return input_type

@@ -62,6 +62,19 @@ class Aggregation:
             return PlaneSlices(table, inputs, self.shape, context.failures)
         return ObjectSlices(self.folds(), inputs, self.shape, context)
 
+    def check_merges(self) -> None:
+        """Check that results of parts of a window can be put together.
+
+        Raises:
+            TopologyError: If an aggregate of the user's cannot.
+        """
+        for name, aggregate in self.aggregates.items():
+            if isinstance(aggregate, Aggregate) and type(aggregate).merge is Aggregate.merge:
+                raise TopologyError(
+                    f"{name}={type(aggregate).__name__}() does not define merge, which is needed "
+                    "for hopping and session windows"
+                )
+
     def signature(self) -> str:
         """Return what must not change as long as there is state."""
         if self.reduce is not None:

@@ -53,6 +53,10 @@ class SessionAggregate:
     allowed_lateness_ms: int = 0
     emit: Emit = "final"
 
+    def __post_init__(self) -> None:
+        """Reject aggregates that cannot make one session of two."""
+        self.aggregation.check_merges()
+
     @property
     def state_signature(self) -> str:
         """What must not change as long as there is state."""

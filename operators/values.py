@@ -2,11 +2,23 @@
 
 from __future__ import annotations
 
+import datetime as dt
+from decimal import Decimal
 from typing import Any
 
 import msgspec
 
 from riverrun.engine.errors import TopologyError
+
+# What MessagePack has no form of, by the code of its extension type; codes are in stored state.
+_TAGGED: dict[int, type[Any]] = {
+    1: dt.datetime,
+    2: dt.date,
+    3: dt.time,
+    4: dt.timedelta,
+    5: Decimal,
+}
+_CODES = {kind: code for code, kind in _TAGGED.items()}
 
 
 class ValueFormat:
@@ -23,11 +35,12 @@ class ValueFormat:
     def __init__(self, declared: Any) -> None:
         self.declared = declared
         self._is_model = hasattr(declared, "model_validate")
+        self._class = _class_of(declared)
         self._encoder = msgspec.msgpack.Encoder()
         stored_as = Any if self._is_model else declared
         try:
             known = not isinstance(msgspec.inspect.type_info(stored_as), msgspec.inspect.CustomType)
-            self._decoder = msgspec.msgpack.Decoder(stored_as)
+            self._decoder = msgspec.msgpack.Decoder(stored_as, ext_hook=_untagged)
         except TypeError as error:
             raise TopologyError(f"values of type {declared!r} cannot be kept: {error}") from error
         if not known:
@@ -60,7 +73,62 @@ class ValueFormat:
             value = value.model_dump()
         return self._encoder.encode(value)
 
+    def check_exact(self, value: Any) -> None:
+        """Check that a value is of the declared type.
+
+        Raises:
+            TypeError: If it is not.
+        """
+        self.check(value)
+        if self._class is not None and not isinstance(value, self._class):
+            raise TypeError(
+                f"a value of type {type(value).__name__} is kept as {self._class.__name__}: return "
+                "that, or declare another type with type=..."
+            )
+
+    def encode_exact(self, value: Any) -> bytes:
+        """Return a value as bytes that can be read back, which costs reading them.
+
+        Raises:
+            TypeError: If they cannot, or MessagePack cannot hold the value.
+            OverflowError: If an integer has more than 64 bits.
+        """
+        encoded = self.encode(value)
+        if self.declared is not Any:
+            try:
+                self.decode(encoded)
+            except Exception as error:
+                raise TypeError(f"what is kept would not come back from state: {error}") from error
+        return encoded
+
     def decode(self, data: bytes) -> Any:
         """Return the value that ``encode`` wrote."""
         value = self._decoder.decode(data)
         return self.declared.model_validate(value) if self._is_model else value
+
+
+def tagged(value: Any) -> Any:
+    """Return a value so that it comes back as what it is though its type is not declared."""
+    code = _CODES.get(type(value))
+    return value if code is None else msgspec.msgpack.Ext(code, msgspec.msgpack.encode(value))
+
+
+def _untagged(code: int, data: memoryview) -> Any:
+    kind = _TAGGED.get(code)
+    return msgspec.msgpack.Ext(code, bytes(data)) if kind is None else _decode_as(kind, data)
+
+
+def _decode_as(kind: type[Any], data: memoryview) -> Any:
+    return msgspec.msgpack.decode(data, type=kind)
+
+
+def _class_of(declared: Any) -> type[Any] | None:
+    """Return the declared type if values can be asked whether they are of it."""
+    # An integer does for a float.
+    if not isinstance(declared, type) or declared is float:
+        return None
+    try:
+        isinstance(None, declared)
+    except TypeError:  # a TypedDict
+        return None
+    return declared

@@ -60,6 +60,11 @@ class WindowAggregate:
     allowed_lateness_ms: int = 0
     emit: Emit = "final"
 
+    def __post_init__(self) -> None:
+        """Reject aggregates that cannot make a window of several slices."""
+        if self.windows.slice_ms < self.windows.size_ms:
+            self.aggregation.check_merges()
+
     @property
     def state_signature(self) -> str:
         """What must not change as long as there is state."""
