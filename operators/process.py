@@ -139,7 +139,7 @@ class ProcessContext(Generic[U]):
 
         Raises:
             TypeError: If the event time is not an int.
-            ValueError: If it is as far away as no event is.
+            ValueError: If it is negative, or as far away as no event is.
         """
         if event_time_ms is None:
             event_time_ms = self.event_time_ms
@@ -148,6 +148,9 @@ class ProcessContext(Generic[U]):
         else:
             what = "the event time of a result is"
             event_time_ms = _time(event_time_ms, what, _EVENT_TIME_LIMIT_MS)
+        if event_time_ms < 0:
+            # Sources take none either, and the broker refuses them.
+            raise ValueError(f"the event time of a result is negative, {event_time_ms}")
         self._emitted.append((value, event_time_ms))
 
     # --- state -----------------------------------------------------------------------------------

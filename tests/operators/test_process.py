@@ -299,6 +299,7 @@ def test_a_timer_that_is_no_time_is_a_failure_of_its_record(
     ("time", "reason"),
     [
         ("x", "TypeError: the event time of a result is a time in milliseconds, an int, not 'x'"),
+        (-1, "ValueError: the event time of a result is negative, -1"),
         (2**53, "ValueError: the event time of a result is a time in milliseconds of 54 bits"),
     ],
 )
