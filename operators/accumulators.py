@@ -33,7 +33,7 @@ class Fold:
         merge: Returns the accumulator of two; the left one's records are earlier.
         result: Returns what is emitted.
         stored_as: Type of accumulators, for reading them back.
-        to_stored: Returns an accumulator as what comes back by its type.
+        to_stored: Returns an accumulator as what comes back by its type; None if it does itself.
     """
 
     initial: Callable[[], Any]
@@ -41,7 +41,7 @@ class Fold:
     merge: Callable[[Any, Any], Any]
     result: Callable[[Any], Any]
     stored_as: Any
-    to_stored: Callable[[Any], Any] = lambda accumulator: accumulator
+    to_stored: Callable[[Any], Any] | None = None
 
 
 def fold_of(name: str, aggregate: AnyAggregate, input_type: pl.DataType | None) -> Fold:
@@ -122,7 +122,7 @@ def _selection(choose: Callable[[Any, Any], Any], value_type: Any) -> Fold:
             return b if a is None else a
         return choose(a, b)
 
-    to_stored = tagged if value_type is Any else _same
+    to_stored = tagged if value_type is Any else None
     return Fold(lambda: None, lambda acc, v, _t: merge(acc, v), merge, _same, value_type, to_stored)
 
 
@@ -137,7 +137,7 @@ def _by_time(replaces: Callable[[int, int], bool], value_type: Any) -> Fold:
         return acc if value is None else merge(acc, (time_ms, value))
 
     def to_stored(acc: Any) -> Any:
-        return acc if acc is None or value_type is not Any else (acc[0], tagged(acc[1]))
+        return None if acc is None else (acc[0], tagged(acc[1]))
 
     return Fold(
         lambda: None,
@@ -145,7 +145,7 @@ def _by_time(replaces: Callable[[int, int], bool], value_type: Any) -> Fold:
         merge,
         lambda acc: None if acc is None else acc[1],
         tuple[int, value_type] | None,
-        to_stored,
+        to_stored if value_type is Any else None,
     )
 
 
@@ -197,6 +197,9 @@ class Folds:
         self.names = list(aggregates)
         self._own = {name for name, a in aggregates.items() if not is_built_in(a)}
         self._folds = [fold_of(name, a, input_types.get(name)) for name, a in aggregates.items()]
+        self._to_stored = [
+            (index, fold.to_stored) for index, fold in enumerate(self._folds) if fold.to_stored
+        ]
         self._format = ValueFormat(
             tuple[tuple(fold.stored_as for fold in self._folds)]  # type: ignore[misc]
         )
@@ -254,9 +257,9 @@ class Folds:
             TypeError: If one would not come back as what it is.
             OverflowError: If an integer has more than 64 bits.
         """
-        kept = tuple(
-            fold.to_stored(acc) for fold, acc in zip(self._folds, accumulators, strict=True)
-        )
+        kept = list(accumulators)
+        for index, to_stored in self._to_stored:
+            kept[index] = to_stored(kept[index])
         # Of the built-in ones it is known.
         return self._format.encode_exact(kept) if self._own else self._format.encode(kept)
 

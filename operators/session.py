@@ -113,47 +113,54 @@ class _SessionLogic(OperatorLogic):
         times = batch.times()
         for state_key, indices in groups.items():
             stored = self._sessions.get(state_key)
-            row, done = self._extend(stored, indices, batch, inputs, late)
-            if row is None or not done:
+            sessions = self._decode(stored)
+            first_end = sessions[0].end if sessions else None
+            try:
+                on_time = [self._add_record(sessions, times[i], inputs[i]) for i in indices]
+                row = self._encode(sessions)
+            except Exception:
+                indices, on_time, row = self._add_one_by_one(stored, indices, batch, inputs)
+                sessions = self._decode(row)
+            if not all(on_time):
+                late.extend(i for i, is_in in zip(indices, on_time, strict=True) if not is_in)
+            if row is None or not any(on_time):
                 continue
-            key, sessions = keys[indices[0]], self._decode(row)
-            before = self._decode(stored)
-            self._save(key, row, sessions[0].end, before[0].end if before else None)
-            changed.extend(
-                (key, session)
-                for session in sessions
-                if any(session.start <= times[index] < session.end for index in done)
-            )
+            key = keys[indices[0]]
+            self._save(key, row, sessions[0].end, first_end)
+            if self._config.emit == "on_update":
+                joined = [times[i] for i, is_in in zip(indices, on_time, strict=True) if is_in]
+                changed.extend(
+                    (key, session)
+                    for session in sessions
+                    if any(session.start <= time < session.end for time in joined)
+                )
         return late, changed
 
-    def _extend(
-        self,
-        row: bytes | None,
-        indices: list[int],
-        batch: Batch,
-        inputs: Sequence[Any],
-        late: list[int],
-    ) -> tuple[bytes | None, list[int]]:
-        """Return the row of a key with some records more, and which of them are in it."""
-        times = batch.times()
-        try:
-            sessions = self._decode(row)
-            on_time = [self._add_record(sessions, times[i], inputs[i]) for i in indices]
-            if any(on_time):
-                row = self._encode(sessions)
-        except Exception as error:
-            if len(indices) == 1:
-                self._failures.record_failed(batch, indices[0], error)
-                return row, []
-        else:
-            late.extend(i for i, is_in in zip(indices, on_time, strict=True) if not is_in)
-            return row, [i for i, is_in in zip(indices, on_time, strict=True) if is_in]
-        # One by one, each from bytes: what raised may have changed an accumulator before.
-        done: list[int] = []
+    def _add_one_by_one(
+        self, row: bytes | None, indices: list[int], batch: Batch, inputs: Sequence[Any]
+    ) -> tuple[list[int], list[bool], bytes | None]:
+        """Add to the row of a key those records that can be; the others are told as failures.
+
+        Returns:
+            Which they are, whether each is on time, and the row.
+        """
+        added: list[int] = []
+        on_time: list[bool] = []
         for index in indices:
-            row, more = self._extend(row, [index], batch, inputs, late)
-            done += more
-        return row, done
+            try:
+                # From bytes: a record that raised may have changed an accumulator before.
+                sessions = self._decode(row)
+                is_in = self._add_record(sessions, batch.times()[index], inputs[index])
+                if is_in:
+                    row = self._encode(sessions)
+            except Exception as error:
+                raised = error
+            else:
+                added.append(index)
+                on_time.append(is_in)
+                continue
+            self._failures.record_failed(batch, index, raised)
+        return added, on_time, row
 
     def _add_record(self, sessions: list[_Open], time_ms: int, values: Any) -> bool:
         """Add a record to the sessions of its key, in place; return False if it is late."""
