@@ -14,9 +14,10 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 import polars as pl
 
-from riverrun.engine.batch import KEY, TIME, Batch, keys_to_list
+from riverrun.engine.batch import KEY, TIME, Batch, key_series, keys_to_list
 from riverrun.engine.keys import key_from_state, key_to_state
 from riverrun.engine.labels import key_type
+from riverrun.engine.plane import WINDOW
 
 from .aggregates import NUMBERS_ONLY, AnyAggregate, is_built_in
 from .expressions import Expressions, is_one_of, isolate
@@ -156,8 +157,42 @@ class PlaneSlices:
         self, windows: Sequence[int], size_ms: int, keys: pl.Series | None = None
     ) -> Iterator[Batch]:
         """Yield results of windows."""
-        for frame in self._table.read(windows, size_ms, keys):
-            yield self._shape.of_frame(frame, size_ms)
+        done: int | None = None
+        try:
+            for frame in self._table.read(windows, size_ms, keys):
+                yield self._shape.of_frame(frame, size_ms)
+                done = frame.get_column(WINDOW)[-1]
+        except OverflowError:
+            # Of the windows whose slices were merged together, none has been put out.
+            if keys is None:
+                pairs = self._pairs([w for w in windows if done is None or w > done], size_ms)
+            else:
+                pairs = zip(windows, keys_to_list(keys), strict=True)
+            yield from self._one_by_one(pairs, size_ms)
+
+    def _pairs(self, windows: Sequence[int], size_ms: int) -> Iterator[tuple[int, Any]]:
+        """Yield each window with each of its keys, in the order of the keys in state."""
+        slices = list(self._table.slices())
+        for window in windows:
+            within = slices[bisect_left(slices, window) : bisect_left(slices, window + size_ms)]
+            found = {
+                key_to_state(key): key
+                for frame in self._table.read(within, 1)
+                for key in keys_to_list(frame.get_column(KEY))
+            }
+            yield from ((window, found[state_key]) for state_key in sorted(found))
+
+    def _one_by_one(self, pairs: Iterable[tuple[int, Any]], size_ms: int) -> Iterator[Batch]:
+        """Yield those results that can be computed; the others are told as failures."""
+        for window, key in pairs:
+            try:
+                frames = list(self._table.read([window], size_ms, key_series([key])))
+            except OverflowError as error:
+                raised = error
+            else:
+                yield from (self._shape.of_frame(frame, size_ms) for frame in frames)
+                continue
+            _result_failed(self._failures, key, window + size_ms - 1, raised)
 
     def running_results(self, times: pl.DataFrame) -> Iterator[Batch]:
         """Yield results of the slice of all time."""
@@ -395,12 +430,16 @@ def emit_rows(
             else:
                 rows.append((key, result, span))
                 continue
-            # There is no record to blame; what is known of the result stands in for one.
             time_ms = span if isinstance(span, int) else span.end_ms - 1
-            failures.record_failed(Batch.of_rows([{"key": key}], [time_ms], keys=[key]), 0, raised)
+            _result_failed(failures, key, time_ms, raised)
         for _, alike in groupby(rows, lambda row: key_type(row[0])):
             keys, results, spans = zip(*alike, strict=True)
             yield shape.of_rows(list(keys), results, spans, named=bool(folds.names))
+
+
+def _result_failed(failures: Failures, key: Any, time_ms: int, error: Exception) -> None:
+    # There is no record to blame; what is known of the result stands in for one.
+    failures.record_failed(Batch.of_rows([{"key": key}], [time_ms], keys=[key]), 0, error)
 
 
 _SIGN = 1 << 63

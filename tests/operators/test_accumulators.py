@@ -153,9 +153,21 @@ def test_a_session_whose_parts_do_not_merge_refuses_the_record_between_them() ->
     assert [value for value, _ in done.failed.records] == [{"v": 0}]
 
 
-def test_a_window_whose_slices_do_not_merge_is_a_failure_of_its_own() -> None:
-    operator = WindowAggregate(HOPPING, Aggregation(SHAPE, {"s": Sum("v"), "t": Concat()}))
+@pytest.mark.parametrize("more", [{}, {"t": Concat()}], ids=["built-in", "own"])
+def test_a_window_whose_slices_do_not_merge_is_a_failure_of_its_own(
+    more: dict[str, AnyAggregate],
+) -> None:
+    operator = WindowAggregate(HOPPING, Aggregation(SHAPE, {"s": Sum("v"), **more}))
     done = run(operator, [at(1, BIG), at(6, BIG), at(6, 1, "b")], Watermark(100), policy="skip")
+    assert [(r.key, r.value["window_start"]) for r in done.results] == [
+        ("a", -5), ("b", 0), ("a", 5), ("b", 5),
+    ]  # fmt: skip
+    assert [value for value, _ in done.failed.records] == [{"key": "a"}]
+
+
+def test_an_update_of_a_window_whose_slices_do_not_merge_is_a_failure_of_its_own() -> None:
+    operator = WindowAggregate(HOPPING, Aggregation(SHAPE, {"s": Sum("v")}), emit="on_update")
+    done = run(operator, [at(1, BIG), at(6, BIG), at(6, 1, "b")], policy="skip")
     assert [(r.key, r.value["window_start"]) for r in done.results] == [
         ("a", -5), ("b", 0), ("a", 5), ("b", 5),
     ]  # fmt: skip
