@@ -22,6 +22,7 @@ import polars as pl
 
 from .batch import POSITION, TIME, Batch
 from .errors import CorruptBatchError
+from .models import from_plain, to_plain
 from .watermarks import InputWatermark
 
 if TYPE_CHECKING:
@@ -57,7 +58,7 @@ def encode_rows(upstream: int, rows: list[Any], times: list[int], keys: list[Any
     Raises:
         TypeError: If a value has no msgpack form.
     """
-    body = msgspec.msgpack.encode((keys, times, rows))
+    body = msgspec.msgpack.encode((keys, times, rows), enc_hook=to_plain)
     return _frame(_ROWS, upstream, body)
 
 
@@ -117,14 +118,10 @@ def _decode_rows(body: bytes, schema: Schema | None) -> Batch:
     keys: list[Any]
     times: list[int]
     rows: list[Any]
-    if hasattr(value_type, "model_validate"):  # pydantic
-        keys, times, raw = msgspec.msgpack.decode(body)
-        rows = [value_type.model_validate(each) for each in raw]
-    else:
-        decoded: Any = msgspec.msgpack.decode(
-            body, type=tuple[list[Any], list[int], list[value_type]]
-        )
-        keys, times, rows = decoded
+    decoded: Any = msgspec.msgpack.decode(
+        body, type=tuple[list[Any], list[int], list[value_type]], dec_hook=from_plain
+    )
+    keys, times, rows = decoded
     if not rows or not len(rows) == len(times) == len(keys):
         raise ValueError(f"it has {len(rows)} values, {len(times)} times, {len(keys)} keys")
     keys = [_tuples(cast("list[Any]", key)) if isinstance(key, list) else key for key in keys]

@@ -16,6 +16,8 @@ import msgspec
 import polars as pl
 
 from .errors import TopologyError
+from .models import from_plain, to_plain
+from .shapes import is_plain
 
 _SCALARS: dict[Any, pl.DataType] = {
     int: pl.Int64(),
@@ -78,6 +80,11 @@ class Schema:
         """The fields that have a column form."""
         return {name: dtype for name, dtype in self.fields.items() if dtype is not None}
 
+    @property
+    def columns_are_whole(self) -> bool:
+        """Whether columns say all that a document of a record says, under the same names."""
+        return is_plain(self.record_type)
+
     def to_frame(self, rows: Sequence[Any]) -> pl.DataFrame:
         """Return rows as columns. A time without zone is taken as UTC.
 
@@ -99,7 +106,7 @@ class Schema:
                 values = msgspec.to_builtins(
                     values,
                     builtin_types=(dt.datetime, dt.date, bytes),
-                    enc_hook=pydantic_to_dict,
+                    enc_hook=to_plain,
                 )
             return pl.Series(name, values, dtype=dtype, strict=True)
         except (TypeError, ValueError, OverflowError, pl.exceptions.PolarsError) as error:
@@ -124,10 +131,9 @@ class Schema:
         missing = [name for name in names if name not in frame.columns]
         if missing:
             raise TypeError(f"no columns for {missing} of {make.__name__}")
-        is_pydantic = hasattr(make, "model_fields")
-        if not is_pydantic and any(
-            dtype is not None and dtype.is_nested() for dtype in self.fields.values()
-        ):
+        if hasattr(make, "model_fields"):
+            return [from_plain(make, row) for row in frame.select(names).to_dicts()]
+        if any(dtype is not None and dtype.is_nested() for dtype in self.fields.values()):
             return msgspec.convert(frame.select(names).to_dicts(), list[make])
         columns = [frame.get_column(name).to_list() for name in names]
         if columns and _takes_positions(make, names):
@@ -144,23 +150,10 @@ class Schema:
 
 
 def _takes_positions(make: type[Any], names: list[str]) -> bool:
-    if hasattr(make, "model_fields"):
-        return False
     parameters = inspect.signature(make).parameters
     return list(parameters) == names and all(
         parameter.kind is parameter.POSITIONAL_OR_KEYWORD for parameter in parameters.values()
     )
-
-
-def pydantic_to_dict(value: Any) -> Any:
-    """Return a pydantic model as a dict: msgspec asks for what it does not know.
-
-    Raises:
-        TypeError: If it is anything else.
-    """
-    if hasattr(value, "model_dump"):
-        return value.model_dump()
-    raise TypeError(f"a {type(value).__name__} is not plain data")
 
 
 def column_type(hint: Any) -> pl.DataType | None:

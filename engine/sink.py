@@ -129,7 +129,7 @@ class RepartitionLogic(OperatorLogic):
     def on_batch(self, batch: Batch, out: Collector) -> None:
         """Cut a batch by partition and collect the frames."""
         del out
-        columnar = batch.is_columnar or _has_columns(batch)
+        columnar = _travels_as_columns(batch)
         count = self._output.partition_count(self._topic)
         if count == 1:
             self._write(0, batch, columnar)
@@ -175,8 +175,6 @@ class RepartitionLogic(OperatorLogic):
                 f"step {self._node.name!r} moves values of type {type(first).__name__} to other "
                 "tasks, which cannot know that type: annotate the return type of the map before it"
             )
-        if callable(getattr(rows[0], "model_dump", None)):
-            rows = [row.model_dump(mode="python") for row in rows]
         return frames.encode_rows(self._upstream, rows, batch.times(), batch.keys())
 
     def write_watermark(self, watermark: InputWatermark) -> bool:
@@ -196,6 +194,12 @@ def _longest(values: list[bytes | None]) -> int:
         return max(map(len, values), default=0)  # type: ignore[arg-type]
     except TypeError:  # tombstones among them
         return max((len(value) for value in values if value is not None), default=0)
+
+
+def _travels_as_columns(batch: Batch) -> bool:
+    if batch.schema is not None and not batch.schema.columns_are_whole:
+        return False
+    return batch.is_columnar or _has_columns(batch)
 
 
 def _has_columns(batch: Batch) -> bool:

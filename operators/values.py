@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import datetime as dt
 from decimal import Decimal
-from typing import Any
+from typing import Any, cast
 
 import msgspec
 
 from riverrun.engine.errors import TopologyError
+from riverrun.engine.models import from_plain, is_model, to_plain
 
 # What MessagePack has no form of, by the code of its extension type; codes are in stored state.
 _TAGGED: dict[int, type[Any]] = {
@@ -34,13 +35,14 @@ class ValueFormat:
 
     def __init__(self, declared: Any) -> None:
         self.declared = declared
-        self._is_model = hasattr(declared, "model_validate")
         self._class = _class_of(declared)
-        self._encoder = msgspec.msgpack.Encoder()
-        stored_as = Any if self._is_model else declared
+        self._encoder = msgspec.msgpack.Encoder(enc_hook=to_plain)
         try:
-            known = not isinstance(msgspec.inspect.type_info(stored_as), msgspec.inspect.CustomType)
-            self._decoder = msgspec.msgpack.Decoder(stored_as, ext_hook=_untagged)
+            form = msgspec.inspect.type_info(declared)
+            known = is_model(declared) or not isinstance(form, msgspec.inspect.CustomType)
+            self._decoder = msgspec.msgpack.Decoder(
+                declared, dec_hook=from_plain, ext_hook=_untagged
+            )
         except TypeError as error:
             raise TopologyError(f"values of type {declared!r} cannot be kept: {error}") from error
         if not known:
@@ -69,8 +71,6 @@ class ValueFormat:
         Raises:
             TypeError: If MessagePack cannot hold it.
         """
-        if self._is_model:
-            value = value.model_dump()
         return self._encoder.encode(value)
 
     def check_exact(self, value: Any) -> None:
@@ -103,13 +103,12 @@ class ValueFormat:
 
     def decode(self, data: bytes) -> Any:
         """Return the value that ``encode`` wrote."""
-        value = self._decoder.decode(data)
-        return self.declared.model_validate(value) if self._is_model else value
+        return self._decoder.decode(data)
 
 
 def tagged(value: Any) -> Any:
     """Return a value so that it comes back as what it is though its type is not declared."""
-    code = _CODES.get(type(value))
+    code = _CODES.get(cast("type[Any]", type(value)))
     return value if code is None else msgspec.msgpack.Ext(code, msgspec.msgpack.encode(value))
 
 

@@ -80,7 +80,8 @@ class Json(Generic[T]):
         Raises:
             EncodeError: Naming the index of the first value that has no JSON form.
         """
-        if batch.is_columnar and not batch.has_rows:
+        is_whole = batch.schema is None or batch.schema.columns_are_whole
+        if is_whole and batch.is_columnar and not batch.has_rows:
             return _encode_columns(batch.values_frame())
         return _encode_rows(batch.rows(), may_hold_floats=_may_hold_floats(batch.schema))
 

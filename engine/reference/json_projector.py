@@ -9,7 +9,7 @@ import msgspec
 import polars as pl
 
 from riverrun.engine.codec import DecodedValues
-from riverrun.engine.schema import pydantic_to_dict
+from riverrun.engine.models import to_plain
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -94,7 +94,7 @@ class ReferenceJsonProjector:
             return
         for name in self._int_fields + self._nested_int_fields:
             (value,) = self._schema.column_values([row], name)
-            if _holds_large_int(msgspec.to_builtins(value, enc_hook=pydantic_to_dict)):
+            if _holds_large_int(msgspec.to_builtins(value, enc_hook=to_plain)):
                 raise ValueError(f"an integer beyond 64 bits - at `$.{name}`")
 
 
