@@ -25,8 +25,8 @@ class ReferenceJsonProjector:
     """Documents to objects of a schema's record type, or to dicts where it has none.
 
     What is no JSON, lacks a field, has a wrong type, or an integer beyond 64 bits in a field that
-    has a column, is a failure of that document alone. So are NaN, infinite numbers and documents
-    nested beyond the interpreter's depth.
+    has a column or anywhere in a dict, is a failure of that document alone. So are NaN, infinite
+    numbers and documents nested beyond the interpreter's depth.
 
     Args:
         schema: Says which type; its column types say what a row must fit.
@@ -35,7 +35,8 @@ class ReferenceJsonProjector:
     def __init__(self, schema: Schema) -> None:
         self._schema = schema
         self._decode = _decoder(schema.record_type)
-        columns = schema.columns if schema.record_type is not None else {}
+        self._is_typed = schema.record_type is not None
+        columns = schema.columns if self._is_typed else {}
         self._int_fields = [name for name, dtype in columns.items() if dtype == pl.Int64]
         self._nested_int_fields = [
             name for name, dtype in columns.items() if dtype.is_nested() and _holds_int(dtype)
@@ -85,13 +86,17 @@ class ReferenceJsonProjector:
         return columns
 
     def _may_hold_large_nested_ints(self, values: Sequence[bytes | None]) -> bool:
-        if not self._nested_int_fields:
+        if self._is_typed and not self._nested_int_fields:
             return False
         return _may_be_large(b",".join(typing.cast("Sequence[bytes]", values)))
 
     def _check_ints(self, row: Any, document: bytes) -> None:
         if not _may_be_large(document):
             return
+        if not self._is_typed and _holds_large_int(row):
+            raise ValueError(
+                "an integer beyond 64 bits; declare a record class, or send it as text"
+            )
         for name in self._int_fields + self._nested_int_fields:
             (value,) = self._schema.column_values([row], name)
             if _holds_large_int(msgspec.to_builtins(value, enc_hook=to_plain)):

@@ -320,3 +320,13 @@ def test_any_bytes_are_a_row_or_a_failure(values: list[bytes | None]) -> None:
     kept = decoded.kept if decoded.kept is not None else list(range(len(values)))
     assert len(decoded.rows or []) == len(kept)
     assert sorted([*kept, *(index for index, _ in decoded.failures)]) == list(range(len(values)))
+
+
+@pytest.mark.parametrize("number", [2**63, 2**64, -(2**63) - 1, 10**30])
+@pytest.mark.parametrize("document", ['{"a":%d}', '{"a":[1,{"b":%d}]}'])
+def test_large_ints_without_a_type_fail_alone(document: str, number: int) -> None:
+    good = b'{"a": 9223372036854775807, "b": "18446744073709551616"}'
+    decoded = Json().decode([good, (document % number).encode()])
+    assert decoded.rows == [{"a": 2**63 - 1, "b": "18446744073709551616"}]
+    assert [index for index, _ in decoded.failures] == [1]
+    assert "beyond 64 bits" in str(decoded.failures[0][1])
