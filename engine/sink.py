@@ -63,19 +63,40 @@ class SinkLogic(OperatorLogic):
 
     def _encoded(self, batch: Batch) -> tuple[Batch, list[bytes | None]]:
         try:
-            return batch, self._node.codec.encode(batch)
-        except EncodeError:
+            return batch, self._encode(batch)
+        except (RecordError, MemoryError):
+            raise
+        except Exception:
             pass
         # Rare: tell the bad ones from the good ones, one by one.
         kept: list[int] = []
         values: list[bytes | None] = []
         for index in range(len(batch)):
             try:
-                values.extend(self._node.codec.encode(batch.take([index])))
+                values.extend(self._encode(batch.take([index])))
                 kept.append(index)
+            except RecordError:
+                raise
             except EncodeError as error:
                 self._failures.record_failed(batch, index, error)
+            except Exception as error:
+                told = EncodeError(index, f"{self._codec()} raised {type(error).__name__}: {error}")
+                told.__cause__ = error
+                self._failures.record_failed(batch, index, told)
         return batch.take(kept), values
+
+    def _encode(self, batch: Batch) -> list[bytes | None]:
+        values = self._node.codec.encode(batch)
+        if len(values) != len(batch):
+            # Which of them are missing cannot be told, so it is no failure of a record.
+            raise RecordError(
+                f"{self._codec()} gave {len(values)} values for {len(batch)} records: encode must "
+                "return one for each"
+            )
+        return values
+
+    def _codec(self) -> str:
+        return f"the codec {self._node.codec!r} of topic {self._node.topic!r}"
 
     def _drop_too_large(
         self, batch: Batch, keys: list[bytes | None], values: list[bytes | None]
