@@ -10,6 +10,7 @@ import orjson
 import polars as pl
 
 from .batch import Batch, RawRecords
+from .errors import RecordError
 from .labels import POSITION, TIME, KeyLabel, Label
 from .schema import Schema
 
@@ -92,6 +93,7 @@ class SourceHead:
         if not len(records):
             return None
         decoded = self._node.codec.decode(records.values)
+        self._check_complete(records, decoded)
         for index, error in decoded.failures:
             self._failures.raw_failed(records, index, error)
         batch = self._all_good(records, decoded, now_ms)
@@ -101,6 +103,20 @@ class SourceHead:
         if not positions:
             return None
         return self._checked(records, decoded, positions, now_ms)
+
+    def _check_complete(self, records: RawRecords, decoded: DecodedValues) -> None:
+        """A codec that loses values is no matter of policy: it says nothing of which ones."""
+        values = decoded.rows if decoded.rows is not None else decoded.frame
+        found = 0 if values is None else len(values)
+        expected = len(records) if decoded.kept is None else len(decoded.kept)
+        if decoded.kept is None and decoded.failures:
+            expected -= len(decoded.failures)
+        if found != expected:
+            raise RecordError(
+                f"step {self._node.name!r}: codec {type(self._node.codec).__name__} of topic "
+                f"{self._node.topic!r} decoded {found} of {expected} values and told no failure "
+                "of the others; its decode must return one row per value, or name it in failures"
+            )
 
     # --- the usual case: nothing is wrong, and no record is looked at by itself ---------------
 
