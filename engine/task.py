@@ -363,7 +363,7 @@ class Task:
         await self._housekeeping.after_commit(
             self._inputs.repartition_positions(), meta.changelog_offset
         )
-        if self._snapshots is not None and self._chain.signatures:  # 5
+        if self._snapshots is not None:  # 5
             ref = await self._snapshots.after_commit(
                 self._restored.store, meta, self._writer.owner, self._blocking
             )

@@ -42,6 +42,10 @@ if TYPE_CHECKING:
 
 _Result = TypeVar("_Result")
 
+REMOVALS_MAX = 40
+"""How often a directory of a failed restore is tried to be removed, 50 ms apart; what is left then
+goes at the next restore."""
+
 TRANSFERS_MAX = 4
 """Files on their way at a time, per snapshot; bounds memory and open connections."""
 
@@ -213,7 +217,12 @@ async def restore_snapshot(
     except OSError as error:
         raise StateError(f"cannot restore {snapshot_id!r} to {target}: {error}") from error
     finally:
-        await asyncio.to_thread(shutil.rmtree, aside, ignore_errors=True)
+        # A download that was cancelled may still be on its thread, writing a file: so again.
+        for _ in range(REMOVALS_MAX):
+            await asyncio.to_thread(shutil.rmtree, aside, ignore_errors=True)
+            if not aside.exists():
+                break
+            await asyncio.sleep(0.05)
     return manifest
 
 
