@@ -9,7 +9,7 @@ stores and delivers ``bytes`` and never looks at a record.
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import NamedTuple, Protocol
 
@@ -346,7 +346,3 @@ class Log(Protocol):
     ) -> Mapping[TopicPartition, int]:
         """Return the offsets told by ``commit_offsets``, for those partitions that have one."""
         ...
-
-
-OpenLog = Callable[[str], Awaitable[Log]]
-"""Opens a log by its address: ``kafka://host:9092`` or ``local:PATH``."""
