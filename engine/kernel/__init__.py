@@ -1,0 +1,1 @@
+"""The kernel plane: the seats of the data plane in native code, see ``kernel/``."""
