@@ -33,6 +33,7 @@ from .retention import collect as collect
 from .retention import sweep_orphans as sweep_orphans
 from .rocksdb import RocksDbStore as RocksDbStore
 from .rocksdb import StoreOptions as StoreOptions
+from .row_block import RowBlock as RowBlock
 from .snapshot import FileDigests as FileDigests
 from .snapshot import SnapshotOrigin as SnapshotOrigin
 from .snapshot import list_snapshots as list_snapshots

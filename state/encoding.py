@@ -7,8 +7,13 @@ A delta travels as one or more pieces, each a record value:
         u32 length of each: put keys, put values, deleted keys, range starts, range ends
         the bytes of each, in the same order
 
+or, for a row block, which its record batch compresses,
+
+    u8 version | u16 length of start, start | u16 length of end, end | u32 rows | data of the block
+
 All numbers are little-endian. Columns of like things compress better than rows, and decode without
-a loop over fields. Pieces are applied in their order: range deletes are in the first ones.
+a loop over fields. Pieces are applied in their order: range deletes are in the first ones, row
+blocks are the last.
 """
 
 from __future__ import annotations
@@ -23,17 +28,21 @@ import lz4.frame
 
 from .delta import Delta
 from .errors import StateError
+from .row_block import RowBlock
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
 FORMAT_VERSION = 1
+BLOCK_VERSION = 2
 PIECE_BYTES = 512 * 1024
 """Default limit of a piece; brokers take 1 MiB batches by default."""
 BODY_BYTES_MAX = 256 * 1024 * 1024
 """Most that a piece may decompress to: what a damaged or hostile one can make us allocate."""
 
 _COUNTS = struct.Struct("<III")
+_SHORT = struct.Struct("<H")
+_WORD = struct.Struct("<I")
 _LENGTH_BYTES = 4
 # A piece is written when it holds this share of the limit, by the compression seen so far: hitting
 # the limit means compressing again.
@@ -72,7 +81,7 @@ def encode_delta(delta: Delta, *, piece_bytes: int = PIECE_BYTES) -> list[bytes]
         pieces.append(piece)
         begin = end
         budget = max(int(piece_bytes * _FILL * len(body) / len(piece)), 1)
-    return pieces
+    return pieces + [_encode_block(block) for block in delta.blocks]
 
 
 def decode_delta(pieces: Iterable[bytes]) -> Delta:
@@ -84,13 +93,47 @@ def decode_delta(pieces: Iterable[bytes]) -> Delta:
     delta = Delta()
     for number, piece in enumerate(pieces):
         try:
-            _decode_body(_decompress(piece), delta)
+            if piece[:1] == bytes([BLOCK_VERSION]):
+                delta.blocks.append(_decode_block(piece))
+            else:
+                _decode_body(_decompress(piece), delta)
         except (ValueError, RuntimeError, EOFError, MemoryError) as error:
             raise StateError(
                 f"changelog piece {number} of {len(piece)} bytes cannot be decoded: {error}. If it "
                 "was written by a newer version, use that; otherwise restore from a snapshot."
             ) from error
     return delta
+
+
+def _encode_block(block: RowBlock) -> bytes:
+    sizes = _SHORT.pack(len(block.start)), _SHORT.pack(len(block.end))
+    head = bytes([BLOCK_VERSION]), sizes[0], block.start, sizes[1], block.end
+    return b"".join((*head, _WORD.pack(block.rows), block.data))
+
+
+def _decode_block(piece: bytes) -> RowBlock:
+    """Return the block that a piece is.
+
+    Raises:
+        ValueError: It is damaged.
+    """
+    at = 1
+    bounds: list[bytes] = []
+    try:
+        for _ in range(2):
+            (size,) = _SHORT.unpack_from(piece, at)
+            at += _SHORT.size
+            bounds.append(piece[at : at + size])
+            at += size
+        (rows,) = _WORD.unpack_from(piece, at)
+    except struct.error as error:
+        raise ValueError("a row block is cut off") from error
+    start, end = bounds
+    block = RowBlock(start, end, rows, piece[at + _WORD.size :])
+    keys, _ = block.columns()
+    if any(not start <= key < end for key in keys):
+        raise ValueError("a row block has keys beyond its range")
+    return block
 
 
 def _fill(rows: Sequence[_Row], begin: int, budget: int) -> int:

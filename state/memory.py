@@ -73,7 +73,7 @@ class MemoryStore:
 
     def apply(self, delta: Delta, meta: bytes) -> None:
         """Apply a committed epoch; ``meta`` is that of the newest."""
-        rows = self._rows
+        rows, delta = self._rows, delta.unfolded()
         for start, end in merge_ranges(delta.range_deletes):
             for key in self._keys_between(start, end):
                 del rows[key]

@@ -35,15 +35,18 @@ class OverlayLimits:
     Attributes:
         rows: Pending changes, each key counted once.
         size_bytes: Bytes in keys and values merged since the last drain; overwritten ones count.
+        block_bytes: Bytes in row blocks that are pending. They are cheap to keep, and most are
+            dropped again, their window having closed.
     """
 
     rows: int = 50_000
     size_bytes: int = 16 * 1024 * 1024
+    block_bytes: int = 64 * 1024 * 1024
 
     def __post_init__(self) -> None:
         """Reject limits that would always or never be reached."""
-        if self.rows < 1 or self.size_bytes < 1:
-            raise ValueError(f"rows and size_bytes must be positive, got {self}")
+        if self.rows < 1 or self.size_bytes < 1 or self.block_bytes < 1:
+            raise ValueError(f"all limits must be positive, got {self}")
 
 
 class OverlayStore:
@@ -117,6 +120,7 @@ class OverlayStore:
                 if self._pending.meta is None:
                     return
                 self._draining, self._pending = self._pending, _Layer(None)
+                self._draining.unfold()
             self._write_draining()
 
     def meta(self) -> bytes | None:
@@ -152,6 +156,7 @@ class OverlayStore:
         return (
             pending.delta.rows >= limits.rows * factor
             or pending.merged_bytes >= limits.size_bytes * factor
+            or pending.delta.block_bytes >= limits.block_bytes * factor
         )
 
     def _write_draining(self) -> None:
@@ -184,14 +189,25 @@ class _Layer:
                 # Two sorted runs: sorting them as one costs a merge, not a sort.
                 self._sorted += sorted(fresh)
                 self._sorted.sort()
+        first = delta.blocks[:1]
         delta.merge(later)
+        if first and delta.blocks[:1] != first:
+            self._sorted = None  # rows may have come out of blocks
         self.meta = meta
-        self.merged_bytes += later.byte_size()
+        self.merged_bytes += later.byte_size() - later.block_bytes
+
+    def unfold(self) -> None:
+        """Make rows that can be looked up of those that came as blocks."""
+        if self.delta.blocks:
+            self.delta.unfold()
+            self._sorted = None
 
     def find(
         self, keys: Sequence[bytes], at: Sequence[int], values: list[bytes | None]
     ) -> list[int]:
         """Fill in ``values`` at those positions that this layer decides; return the others."""
+        if self.delta.blocks and self.delta.unfold_at(keys[position] for position in at):
+            self._sorted = None
         puts, deletes = self.delta.puts, self.delta.deletes
         ranges = self.delta.range_deletes
         undecided: list[int] = []
@@ -210,6 +226,8 @@ class _Layer:
         changes = Delta()
         if not delta or start >= end:
             return changes
+        if any(block.start < end and start < block.end for block in delta.blocks):
+            self.unfold()
         if self._sorted is None:
             self._sorted = sorted([*delta.puts, *delta.deletes])
         keys = self._sorted

@@ -186,6 +186,7 @@ class RocksDbStore:
         Durable at the next ``flush``. After an error the store is to be closed; what it holds is
         still a committed epoch plus a part of the next, which a replay completes.
         """
+        delta = delta.unfolded()
         rows = [*delta.puts.items(), *((key, None) for key in delta.deletes)]
         rows.sort(key=_row_key)
         try:

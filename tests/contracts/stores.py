@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from riverrun.state import Delta, StateError, StateStore
+from riverrun.state import Delta, RowBlock, StateError, StateStore
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -28,6 +28,9 @@ def deltas(draw: st.DrawFn) -> Delta:
     for key, value in draw(st.lists(st.tuples(keys, values), max_size=6)):
         delta.put(key, value)
     delta.range_deletes = draw(st.lists(st.tuples(keys, keys), max_size=3))
+    for rows in draw(st.lists(st.dictionaries(keys, values, max_size=4), max_size=2)):
+        start, end = min(rows, default=b""), max(rows, default=b"") + b"\0"
+        delta.blocks.append(RowBlock.of_rows(start, end, list(rows.items())))
     return delta
 
 
@@ -39,6 +42,8 @@ def apply_to_model(model: dict[bytes, bytes], delta: Delta) -> None:
     for key in delta.deletes:
         model.pop(key, None)
     model.update(delta.puts)
+    for block in delta.blocks:
+        model.update(block.items())
 
 
 class StoreContract:

@@ -3,7 +3,7 @@ from __future__ import annotations
 from hypothesis import given
 from hypothesis import strategies as st
 
-from riverrun.state import Delta
+from riverrun.state import Delta, RowBlock
 from riverrun.state.delta import merge_ranges, range_covering
 
 keys = st.binary(max_size=3).map(lambda key: bytes(byte % 4 for byte in key))
@@ -17,13 +17,24 @@ def deltas(draw: st.DrawFn) -> Delta:
         delta.delete(key)
     for key in draw(st.lists(keys, max_size=6)):
         delta.put(key, draw(st.binary(max_size=2)))
+    delta.blocks += draw(st.lists(blocks(), max_size=2))
     return delta
+
+
+@st.composite
+def blocks(draw: st.DrawFn) -> RowBlock:
+    start = draw(keys)
+    rows = draw(st.dictionaries(keys.map(lambda key: start + key), st.binary(max_size=2)))
+    return RowBlock.of_rows(start, start + b"\x7f", list(rows.items()))
 
 
 def applied(model: dict[bytes, bytes], delta: Delta) -> dict[bytes, bytes]:
     gone = delta.range_deletes
     left = {k: v for k, v in model.items() if not any(start <= k < end for start, end in gone)}
-    return {k: v for k, v in left.items() if k not in delta.deletes} | delta.puts
+    left = {k: v for k, v in left.items() if k not in delta.deletes} | delta.puts
+    for block in delta.blocks:
+        left.update(block.items())
+    return left
 
 
 @given(st.dictionaries(keys, st.binary(max_size=2)), st.lists(deltas(), max_size=4))
@@ -42,10 +53,33 @@ def test_merged_deltas_do_what_they_do_one_by_one(
 
 @given(deltas(), deltas())
 def test_merge_leaves_the_later_delta_alone(delta: Delta, later: Delta) -> None:
-    before = (dict(later.puts), set(later.deletes), list(later.range_deletes))
+    before = Delta(
+        dict(later.puts), set(later.deletes), list(later.range_deletes), list(later.blocks)
+    )
     delta.merge(later)
     delta.put(b"new", b"value")
-    assert (later.puts, later.deletes, later.range_deletes) == before
+    delta.unfold()
+    assert later == before
+
+
+@given(st.dictionaries(keys, st.binary(max_size=2)), deltas())
+def test_unfolding_changes_the_form_alone(model: dict[bytes, bytes], delta: Delta) -> None:
+    plain = delta.unfolded()
+    assert applied(model, plain) == applied(model, delta)
+    assert not plain.blocks
+
+
+def test_single_changes_after_a_block_win() -> None:
+    delta = Delta(blocks=[RowBlock.of_rows(b"a", b"b", [(b"a1", b"old"), (b"a2", b"old")])])
+    delta.put(b"a1", b"new")
+    delta.delete(b"a2")
+    assert delta == Delta({b"a1": b"new"}, {b"a2"})
+
+
+def test_a_block_of_an_expired_window_is_dropped_as_it_is() -> None:
+    delta = Delta(blocks=[RowBlock(b"w1", b"w2", 1, b"damaged: nobody looks at it")])
+    delta.merge(Delta(range_deletes=[(b"w0", b"w2")]))
+    assert delta == Delta(range_deletes=[(b"w0", b"w2")])
 
 
 @given(ranges, keys)

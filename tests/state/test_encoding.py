@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from riverrun.state import Delta, StateError, decode_delta, encode_delta
+from riverrun.state import Delta, RowBlock, StateError, decode_delta, encode_delta
 from riverrun.state.encoding import _compress
 
 rows = st.binary(max_size=40)
@@ -17,12 +17,28 @@ rows = st.binary(max_size=40)
 def deltas(draw: st.DrawFn) -> Delta:
     puts = draw(st.dictionaries(rows, rows, max_size=30))
     deletes = draw(st.sets(rows, max_size=10)) - puts.keys()
-    return Delta(puts, deletes, draw(st.lists(st.tuples(rows, rows), max_size=5)))
+    blocks = [
+        RowBlock.of_rows(b"", b"\xff" * 41, list(each.items()))
+        for each in draw(st.lists(st.dictionaries(rows, rows, max_size=5), max_size=2))
+    ]
+    return Delta(puts, deletes, draw(st.lists(st.tuples(rows, rows), max_size=5)), blocks)
 
 
 @given(deltas(), st.sampled_from([64, 300, 512 * 1024]))
 def test_decoding_brings_the_delta_back(delta: Delta, piece_bytes: int) -> None:
     assert decode_delta(encode_delta(delta, piece_bytes=piece_bytes)) == delta
+
+
+@pytest.mark.parametrize("cut", range(1, 20))
+def test_a_block_that_is_cut_off_is_refused(cut: int) -> None:
+    block = RowBlock.of_rows(b"a", b"b", [(b"a1", b"value")])
+    (piece,) = encode_delta(Delta(blocks=[block]))
+    refused(piece[:-cut])
+
+
+def test_a_block_with_keys_beyond_its_range_is_refused() -> None:
+    (piece,) = encode_delta(Delta(blocks=[RowBlock.of_rows(b"a", b"b", [(b"c", b"value")])]))
+    refused(piece)
 
 
 def test_empty_delta_has_no_pieces() -> None:
