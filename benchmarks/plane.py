@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import argparse
 import gc
-import importlib
 import json
 import random
 import statistics
@@ -24,6 +23,7 @@ from riverrun.connectors.codecs import Json
 from riverrun.engine.batch import KEY, TIME, Batch
 from riverrun.engine.log import Chunk, TopicPartition
 from riverrun.engine.partitioner import Partitioner, partition_of
+from riverrun.engine.planes import PLANES, select_plane
 from riverrun.engine.schema import Record
 from riverrun.state import Delta
 from riverrun.state.memory import MemoryStore
@@ -244,10 +244,9 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--records", type=int, default=90_000)
     parser.add_argument("--rounds", type=int, default=7)
-    parser.add_argument("--plane", default="riverrun.engine.reference:ReferencePlane")
+    parser.add_argument("--plane", choices=PLANES, help="default: as riverrun itself chooses")
     arguments = parser.parse_args()
-    module, _, name = arguments.plane.partition(":")
-    plane: Plane = getattr(importlib.import_module(module), name)()
+    plane = select_plane(arguments.plane)
     workload = Workload(plane, arguments.records)
     print(f"plane {plane.name}: {arguments.records:,} records, {KEYS:,} keys, lz4")
     print(

@@ -26,7 +26,7 @@ from .memory_log import MemoryLog
 from .metrics import Metrics
 from .output import OutputBuffer
 from .plan import Plan, TaskId, make_plan
-from .reference import ReferencePlane
+from .planes import select_plane
 from .restore import read_range
 from .setup import prepare_topics
 from .task import Task
@@ -106,7 +106,7 @@ class TopologyTestDriver:
         partitions: Number of partitions of source topics that do not say.
         now_ms: Where the clock starts.
         guarantee: ``exactly_once`` or ``at_least_once``.
-        plane: Data plane; the reference plane if not given.
+        plane: Data plane; ``select_plane`` decides if not given.
 
     Example:
         A test of a job that counts per user and minute::
@@ -130,7 +130,7 @@ class TopologyTestDriver:
         self._runner = asyncio.Runner()
         self._plan: Plan = make_plan(topology.graph)
         self._log = MemoryLog(self.clock)
-        self._plane: Plane = plane or ReferencePlane()
+        self._plane: Plane = plane or select_plane()
         self._settings = TaskSettings(guarantee=guarantee)
         self._disks: dict[TaskId, _MemoryStores] = {}
         self._tasks: list[Task] = []

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from riverrun.cli.consume_lines import TopicReader
 from riverrun.connectors.local import LocalLog
+from riverrun.engine.planes import PLANE_VARIABLE
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -39,7 +40,12 @@ topology = rr.Topology("counts")
 
 
 def environment(**more: str) -> dict[str, str]:
-    clean = {name: value for name, value in os.environ.items() if not name.startswith("RIVERRUN_")}
+    """This process's own, without settings of riverrun except the plane that is under test."""
+    clean = {
+        name: value
+        for name, value in os.environ.items()
+        if not name.startswith("RIVERRUN_") or name == PLANE_VARIABLE
+    }
     return {**clean, **more}
 
 

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from riverrun.engine.planes import select_plane
 from tests.cli.commands import (
     COUNTS,
     check_counts,
@@ -43,8 +44,8 @@ def test_word_count_from_produce_to_consume(tmp_path: Path) -> None:
         assert terminate(worker) == 0
 
     assert line == (
-        "riverrun: job wordcount, broker local:.riverrun, plane reference, tasks 8, exactly once, "
-        "state .riverrun/state/wordcount\n"
+        f"riverrun: job wordcount, broker local:.riverrun, plane {select_plane().name}, tasks 8, "
+        "exactly once, state .riverrun/state/wordcount\n"
     )
     lines = run_ok("consume", "word-counts", cwd=tmp_path).splitlines()
     assert {row["word"]: row["count"] for row in map(json.loads, lines)} == {
@@ -148,7 +149,7 @@ def test_metrics_and_health_are_served(tmp_path: Path, job: Path) -> None:
         metrics = get(f"{found[0]}/metrics")
         assert terminate(worker) == 0
 
-    assert 'riverrun_plane_info{job="counts",plane="reference"' in metrics
+    assert f'riverrun_plane_info{{job="counts",plane="{select_plane().name}"' in metrics
     assert "riverrun_task_commits_total{" in metrics
 
 

@@ -14,7 +14,7 @@ from riverrun.engine.memory_log import MemoryLog
 from riverrun.engine.memory_storage import MemoryStorage
 from riverrun.engine.metrics import Metrics
 from riverrun.engine.plan import TaskId, make_plan
-from riverrun.engine.reference import ReferencePlane
+from riverrun.engine.planes import select_plane
 from riverrun.engine.restore import read_range
 from riverrun.engine.setup import prepare_topics
 from riverrun.engine.task import Task
@@ -84,7 +84,7 @@ class TaskWorld:
         self.storage = MemoryStorage()
         self.log: Any = MemoryLog(self.clock, self.storage)
         self.plan = make_plan(graph)
-        self.plane = ReferencePlane()
+        self.plane = select_plane()
         self.settings = settings or TaskSettings(commit_interval_ms=1)
         self.disks: dict[TaskId, Disk] = {}
         self.failpoint: Callable[[str], None] = lambda name: None

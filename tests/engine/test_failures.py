@@ -12,7 +12,7 @@ from riverrun.engine.errors import RecordError
 from riverrun.engine.failures import StepFailures
 from riverrun.engine.metrics import Metrics
 from riverrun.engine.output import OutputBuffer
-from riverrun.engine.reference import ReferencePlane
+from riverrun.engine.planes import select_plane
 
 LIMIT = 20_000
 NOW_MS = 5_000
@@ -21,7 +21,7 @@ DEAD = "job-dead-letters"
 
 class Steps:
     def __init__(self, policy: Any) -> None:
-        self.codec = ReferencePlane().record_batches
+        self.codec = select_plane().record_batches
         self.output = OutputBuffer(self.codec, {DEAD: 1}, {DEAD: LIMIT}, lambda: NOW_MS)
         self.metrics = Metrics("job", "w").step("map", 0)
         self.failures = StepFailures("map", policy, DEAD, self.output, self.metrics)

@@ -12,13 +12,13 @@ from hypothesis import strategies as st
 from riverrun.engine.errors import BatchTooLargeError
 from riverrun.engine.log import Chunk, TopicPartition
 from riverrun.engine.output import OutputBuffer
-from riverrun.engine.reference import ReferencePlane
+from riverrun.engine.planes import select_plane
 
 if TYPE_CHECKING:
     from riverrun.engine.batch import RawRecords
 
 LIMIT = 2_000
-CODEC = ReferencePlane().record_batches
+CODEC = select_plane().record_batches
 
 
 def buffer() -> OutputBuffer:

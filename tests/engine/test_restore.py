@@ -18,7 +18,7 @@ from riverrun.engine.clock import ManualClock
 from riverrun.engine.errors import FencedError, PositionLostError
 from riverrun.engine.log import TopicPartition, TopicSpec
 from riverrun.engine.memory_log import MemoryLog
-from riverrun.engine.reference import ReferencePlane
+from riverrun.engine.planes import select_plane
 from riverrun.engine.restore import (
     FreshStart,
     OpenedStores,
@@ -45,7 +45,7 @@ async def test_a_range_ends_where_it_was_said_though_another_owner_goes_on() -> 
         writer.append(*CHANGELOG, encode([value]))
     await writer.flush(0)
 
-    codec = ReferencePlane().record_batches
+    codec = select_plane().record_batches
     found = [records async for records in read_range(log, CHANGELOG, 1, 3, codec)]
 
     assert [value for records in found for value in records.values] == [b"b", b"c"]
@@ -60,7 +60,7 @@ class Written:
 
     def __init__(self) -> None:
         self.log = MemoryLog(ManualClock(1_000))
-        self.codec = ReferencePlane().record_batches
+        self.codec = select_plane().record_batches
         self.disk = Disk()
         self.epoch = 0
         self.generation = 1

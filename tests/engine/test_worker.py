@@ -24,7 +24,7 @@ from riverrun.engine.memory_log import MemoryLog
 from riverrun.engine.memory_storage import MemoryStorage
 from riverrun.engine.metrics import Metrics
 from riverrun.engine.plan import TaskId, make_plan
-from riverrun.engine.reference import ReferencePlane
+from riverrun.engine.planes import select_plane
 from riverrun.engine.restore import read_range
 from riverrun.engine.worker import Worker
 from tests.engine.task_world import Disk
@@ -139,7 +139,7 @@ class Bench:
         self.log.member, self.log.fail_open = Member(), []
         self.member = self.log.member
         self.state = State("w0")
-        self.plane = ReferencePlane()
+        self.plane = select_plane()
         self.failpoint: Callable[[str], None] = lambda name: None
         self.worker = self.new_worker()
         self.running: asyncio.Task[None] | None = None

@@ -24,7 +24,7 @@ from riverrun.engine.log import FOREVER_MS, TopicPartition, TopicSpec
 from riverrun.engine.metrics import Metrics
 from riverrun.engine.output import OutputBuffer
 from riverrun.engine.plan import make_plan
-from riverrun.engine.reference import ReferencePlane
+from riverrun.engine.planes import select_plane
 from riverrun.engine.restore import read_range
 from riverrun.engine.worker import Worker
 from riverrun.engine.worker_state import LocalWorkerState
@@ -52,7 +52,7 @@ CLOSER = "closer"
 
 WORKER_SETTINGS = WorkerSettings(restart_backoff_ms=20, offsets_interval_ms=50)
 TASK_SETTINGS = TaskSettings(commit_interval_ms=20, snapshot_interval_ms=100)
-CODEC = ReferencePlane().record_batches
+CODEC = select_plane().record_batches
 
 
 class Order(rr.Record):
@@ -236,7 +236,7 @@ class World:
         worker = Worker(
             plan or plan_of(topology(self.prefix, orders=self.topic)),
             self.worker_log or self.log,
-            ReferencePlane(),
+            select_plane(),
             self.clock,
             metrics,
             replace(settings, task=replace(self.settings, **changes)),

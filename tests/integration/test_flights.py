@@ -17,7 +17,7 @@ from examples.flights.expected import HOUR_MS, expected_delays
 from riverrun.connectors.kafka import KafkaLog
 from riverrun.connectors.local import LocalLog
 from riverrun.engine.log import FOREVER_MS, Log, TopicPartition, TopicSpec
-from riverrun.engine.reference import ReferencePlane
+from riverrun.engine.planes import select_plane
 from riverrun.engine.restore import read_range
 
 if TYPE_CHECKING:
@@ -27,7 +27,7 @@ ROOT = Path(__file__).resolve().parents[2]
 PARTITIONS = 4
 DEADLINE_S = 180
 DAY_MS = 24 * HOUR_MS
-CODEC = ReferencePlane().record_batches
+CODEC = select_plane().record_batches
 
 
 async def load(log: Log) -> None:

@@ -3,18 +3,17 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any
 
 from riverrun.engine.batch import Batch
 from riverrun.engine.errors import RecordError
 from riverrun.engine.operator import OperatorContext, OperatorLogic
-from riverrun.engine.reference.window_table import ReferenceWindowTable
+from riverrun.engine.planes import select_plane
 from riverrun.engine.task_state import TaskState
 from riverrun.state.memory import MemoryStore
 
 if TYPE_CHECKING:
     from riverrun.engine.operator import OnError, Operator
-    from riverrun.engine.plane import Plane
     from riverrun.engine.schema import Schema
 
 STEP = "step"
@@ -85,15 +84,6 @@ class Failed:
         self.late += count
 
 
-class OnlyWindowTables:
-    """A plane with the one seat that operators sit on."""
-
-    name = "reference"
-
-    def window_table(self, aggregates: Any, prefix: bytes, reader: Any) -> ReferenceWindowTable:
-        return ReferenceWindowTable(aggregates, prefix, reader)
-
-
 @dataclass
 class Run:
     """What became of a script."""
@@ -144,7 +134,7 @@ class Task:
             job="job",
             step=STEP,
             partition=0,
-            plane=cast("Plane", OnlyWindowTables()),
+            plane=select_plane(),
             state=self._state,
             failures=self._run.failed,
         )

@@ -19,7 +19,7 @@ from riverrun.engine.memory_log import MemoryLog
 from riverrun.engine.memory_storage import MemoryStorage
 from riverrun.engine.metrics import Metrics
 from riverrun.engine.plan import make_plan
-from riverrun.engine.reference import ReferencePlane
+from riverrun.engine.planes import select_plane
 from riverrun.engine.restore import read_range
 
 from .topology import DISORDER_MS, PARTITIONS, WINDOW_MS, job
@@ -74,7 +74,7 @@ class Scenario:
         self._chance = Chance(self.rng, self.rng.choice([0.0, 0.005, 0.03]) if faults else 0.0)
         self._objects: dict[str, bytes] = {}
         self._storage = MemoryStorage()
-        self._plane = ReferencePlane()
+        self._plane = select_plane()
         self._sources = self.rng.choice([1, 1, 2])
         asynchronous = self.rng.choice([None, None, "key", "stream"])
         self._plan = make_plan(job(self.rng, sources=self._sources, asynchronous=asynchronous))

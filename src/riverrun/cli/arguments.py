@@ -68,6 +68,16 @@ def add_broker_options(parser: argparse.ArgumentParser) -> None:
         )
 
 
+def add_plane_option(parser: argparse.ArgumentParser) -> None:
+    """Add ``--plane``."""
+    parser.add_argument(
+        "--plane",
+        choices=("kernel", "reference"),
+        help="what processes records: the native kernel, or the slower reference in Python "
+        "(default: $RIVERRUN_PLANE, or the kernel where it was built; `riverrun doctor` tells)",
+    )
+
+
 def add_logging_options(parser: argparse.ArgumentParser) -> None:
     """Add ``--log-level`` and ``--log-format``."""
     parser.add_argument(

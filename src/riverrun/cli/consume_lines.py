@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import orjson
 
 from riverrun.engine.log import TopicPartition
-from riverrun.engine.reference import ReferencePlane
+from riverrun.engine.planes import select_plane
 
 from .command import CommandFailedError, print_note
 
@@ -60,7 +60,7 @@ class TopicReader:
         self._topic = topic
         self._from_end = from_end
         self._follow = follow
-        self._codec = ReferencePlane().record_batches
+        self._codec = select_plane().record_batches
 
     async def read(self) -> AsyncIterator[RawRecords]:
         """Yield records as they come, those of one partition in order."""

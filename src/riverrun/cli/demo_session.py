@@ -21,7 +21,7 @@ from riverrun.engine.log import TopicPartition
 from riverrun.engine.metrics import Metrics
 from riverrun.engine.output import OutputBuffer
 from riverrun.engine.plan import make_plan
-from riverrun.engine.reference import ReferencePlane
+from riverrun.engine.planes import select_plane
 from riverrun.engine.setup import prepare_topics
 from riverrun.engine.worker import Worker
 from riverrun.engine.worker_state import LocalWorkerState
@@ -142,7 +142,7 @@ class DemoSession:
             worker = Worker(
                 plan,
                 log,
-                ReferencePlane(),
+                select_plane(),
                 self._clock,
                 metrics,
                 WorkerSettings(task=task),
@@ -168,7 +168,7 @@ class DemoSession:
 
     async def _generate(self, log: Log) -> None:
         """Write orders at the rate and speed that are wanted, until the end."""
-        codec = ReferencePlane().record_batches
+        codec = select_plane().record_batches
         buffer = OutputBuffer(codec, {ORDERS: PARTITIONS}, {}, self._clock.now_ms)
         writer = await log.open_writer("generator", transactional=True, timeout_ms=10_000)
         began_ms = self._clock.monotonic_ms()

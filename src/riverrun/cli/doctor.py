@@ -38,7 +38,7 @@ def _configure(parser: argparse.ArgumentParser) -> None:
 
 
 def _run(arguments: argparse.Namespace) -> int:
-    findings = [*_machine(), *_packages(), *_codecs()]
+    findings = [*_machine(), *_plane(), *_packages(), *_codecs()]
     if arguments.connect:
         findings.append(_broker(arguments))
     width = max(len(name) for name, _, _ in findings)
@@ -72,14 +72,33 @@ def _machine() -> list[Finding]:
         ("system", f"{platform.system()} {platform.machine()}, {os.cpu_count()} cores", None),
         ("sqlite", sqlite3.sqlite_version, None),
         ("open files", "unlimited" if files == resource.RLIM_INFINITY else str(files), few),
-        ("data plane", _plane(), None),
     ]
 
 
-def _plane() -> str:
-    from riverrun.engine.reference import ReferencePlane
+def _plane() -> list[Finding]:
+    """Tell which plane runs; that there is no kernel is a problem only where one is asked for."""
+    import os
 
-    return ReferencePlane().name
+    from riverrun.engine.errors import ConfigError
+    from riverrun.engine.planes import (
+        HOW_TO_GET_THE_KERNEL,
+        PLANE_VARIABLE,
+        select_plane,
+        why_reference,
+    )
+
+    missing = why_reference()
+    try:
+        plane, problem = select_plane().name, None
+    except ConfigError as error:
+        plane, problem = "none", str(error)
+    if os.environ.get(PLANE_VARIABLE) and problem is None:
+        plane += f", as {PLANE_VARIABLE} says"
+    if missing is None:
+        kernel = "built for this version"
+    else:
+        kernel = f"{missing}; to get it, {HOW_TO_GET_THE_KERNEL}"
+    return [("data plane", plane, problem), ("kernel", kernel, None)]
 
 
 def _packages() -> list[Finding]:

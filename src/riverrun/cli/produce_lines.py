@@ -17,7 +17,7 @@ from riverrun.engine.errors import BatchTooLargeError, LogError, OutcomeUnknownE
 from riverrun.engine.keys import key_to_wire
 from riverrun.engine.log import FOREVER_MS, TopicSpec
 from riverrun.engine.output import OutputBuffer
-from riverrun.engine.reference import ReferencePlane
+from riverrun.engine.planes import select_plane
 
 from .brokers import is_local
 from .command import CommandFailedError
@@ -126,7 +126,7 @@ class LineProducer:
         self._clock = SystemClock()
         self._writer: LogWriter | None = None
         self._buffer = OutputBuffer(
-            ReferencePlane().record_batches,
+            select_plane().record_batches,
             {topic.name: topic.partitions},
             {topic.name: topic.max_batch_bytes},
             self._clock.now_ms,

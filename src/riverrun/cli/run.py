@@ -9,6 +9,7 @@ from .arguments import (
     add_broker_options,
     add_logging_options,
     add_module_argument,
+    add_plane_option,
     http_address,
     positive_duration_ms,
     positive_int,
@@ -54,12 +55,14 @@ def _configure(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--http", type=http_address, metavar="HOST:PORT", help="serve metrics and health there"
     )
+    add_plane_option(parser)
     add_broker_options(parser)
     add_logging_options(parser)
 
 
 def _run(arguments: argparse.Namespace) -> int:
     from riverrun.engine.config import TaskSettings, WorkerSettings
+    from riverrun.engine.planes import select_plane
 
     from .logs import configure_logging
     from .modules import load_plan
@@ -75,6 +78,7 @@ def _run(arguments: argparse.Namespace) -> int:
         WorkerOptions(
             arguments=arguments,
             settings=WorkerSettings(task=task),
+            plane=select_plane(arguments.plane),
             state_dir=arguments.state_dir,
             snapshots=(),
             http=arguments.http,

@@ -21,7 +21,6 @@ from riverrun.engine.graph import SourceNode
 from riverrun.engine.http import HttpServer, worker_routes
 from riverrun.engine.log import FOREVER_MS, TopicSpec
 from riverrun.engine.metrics import Metrics
-from riverrun.engine.reference import ReferencePlane
 from riverrun.engine.setup import prepare_topics
 from riverrun.engine.worker import Worker
 from riverrun.engine.worker_state import LocalWorkerState
@@ -44,6 +43,7 @@ if TYPE_CHECKING:
     from riverrun.engine.config import WorkerSettings
     from riverrun.engine.log import Log
     from riverrun.engine.plan import Plan, ResolvedPlan
+    from riverrun.engine.plane import Plane
     from riverrun.state import BlobStore
 
     from .arguments import HttpAddress
@@ -61,6 +61,7 @@ class WorkerOptions:
     Attributes:
         arguments: The command line, for the broker.
         settings: How the worker runs.
+        plane: Data plane that it runs on.
         state_dir: Its state directory; None to find a free one.
         snapshots: URLs of snapshot storage; several are replicas.
         http: Where to serve metrics and health; None for nowhere.
@@ -70,6 +71,7 @@ class WorkerOptions:
 
     arguments: argparse.Namespace
     settings: WorkerSettings
+    plane: Plane
     state_dir: Path | None
     snapshots: Sequence[str]
     http: HttpAddress | None
@@ -139,12 +141,11 @@ class _WorkerProcess:
             resolved, _ = await prepare_topics(log, self._plan)
             directory = stack.enter_context(self._open_directory())
             metrics = Metrics(self._plan.job, directory.instance_id)
-            plane = ReferencePlane()
-            metrics.plane.labels(**metrics.labels(plane=plane.name)).set(1)
+            metrics.plane.labels(**metrics.labels(plane=options.plane.name)).set(1)
             worker = Worker(
                 self._plan,
                 log,
-                plane,
+                options.plane,
                 SystemClock(),
                 metrics,
                 options.settings,
@@ -152,7 +153,7 @@ class _WorkerProcess:
                 failpoint,
             )
             url = await stack.enter_async_context(served(options.http, worker, metrics))
-            self._announce(resolved, plane.name, directory.path, url)
+            self._announce(resolved, directory.path, url)
             if self._stopping:
                 return
             self._worker = worker
@@ -166,12 +167,12 @@ class _WorkerProcess:
             default_state_directory(self._options.arguments.broker, self._plan.job)
         )
 
-    def _announce(self, resolved: ResolvedPlan, plane: str, state: Path, url: str | None) -> None:
+    def _announce(self, resolved: ResolvedPlan, state: Path, url: str | None) -> None:
         """Print the one line that tells what runs."""
         parts = [
             f"job {self._plan.job}",
             f"broker {self._options.arguments.broker}",
-            f"plane {plane}",
+            f"plane {self._options.plane.name}",
             f"tasks {len(resolved.task_ids())}",
             self._options.settings.task.guarantee.replace("_", " "),
             f"state {_short(state)}",

@@ -9,6 +9,7 @@ from .arguments import (
     add_broker_options,
     add_logging_options,
     add_module_argument,
+    add_plane_option,
     http_address,
     positive_duration_ms,
     positive_int,
@@ -50,6 +51,7 @@ def _configure(parser: argparse.ArgumentParser) -> None:
         help="serve /metrics, /healthz and /readyz there; with --processes, process n has "
         "PORT+n, or a free port each if PORT is 0 (default: off)",
     )
+    add_plane_option(parser)
     _configure_settings(parser)
     add_broker_options(parser)
     add_logging_options(parser)
@@ -103,12 +105,15 @@ def _configure_settings(parser: argparse.ArgumentParser) -> None:
 
 
 def _run(arguments: argparse.Namespace) -> int:
+    from riverrun.engine.planes import select_plane
+
     from .logs import configure_logging
     from .modules import load_plan
 
     configure_logging(arguments.log_level, arguments.log_format)
-    # Before any process is started: a mistake in the topology is told once.
+    # Before any process is started: a mistake is told once.
     plan = load_plan(arguments.module, current_directory="last")
+    plane = select_plane(arguments.plane)
     if arguments.processes > 1:
         from .supervisor import Supervisor, child_commands
 
@@ -137,6 +142,7 @@ def _run(arguments: argparse.Namespace) -> int:
         WorkerOptions(
             arguments=arguments,
             settings=WorkerSettings(task=task, session_timeout_ms=arguments.session_timeout),
+            plane=plane,
             state_dir=arguments.state_dir,
             snapshots=arguments.snapshots,
             http=arguments.http,

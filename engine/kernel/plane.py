@@ -1,0 +1,50 @@
+"""The kernel plane, put together; importing it raises ImportError where no kernel was built."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+# The seats below load it too; here it is for the error of a package without it.
+from riverrun import _kernel as _kernel
+from riverrun.engine.reference.json_projector import ReferenceJsonProjector
+from riverrun.engine.reference.record_batches import ReferenceRecordBatchCodec
+from riverrun.engine.reference.window_table import ReferenceWindowTable
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from riverrun.engine.plane import AggregateKind, JsonProjector, RecordBatchCodec, WindowTable
+    from riverrun.engine.schema import Schema
+    from riverrun.state import StateReader
+
+
+class KernelPlane:
+    """Native code for what it is certain of, the reference plane for the rest.
+
+    Example:
+        >>> KernelPlane().name
+        'kernel'
+    """
+
+    def __init__(self) -> None:
+        self._record_batches = ReferenceRecordBatchCodec()
+
+    @property
+    def name(self) -> str:
+        """``kernel``."""
+        return "kernel"
+
+    @property
+    def record_batches(self) -> RecordBatchCodec:
+        """Decode and encode of record batches."""
+        return self._record_batches
+
+    def json_projector(self, schema: Schema) -> JsonProjector:
+        """Return a projector for one schema."""
+        return ReferenceJsonProjector(schema)
+
+    def window_table(
+        self, aggregates: Mapping[str, AggregateKind], prefix: bytes, reader: StateReader
+    ) -> WindowTable:
+        """Return a table for the named aggregates, keeping its rows below ``prefix``."""
+        return ReferenceWindowTable(aggregates, prefix, reader)

@@ -1,0 +1,23 @@
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from riverrun.engine.kernel.plane import KernelPlane
+from riverrun.engine.schema import Record, Schema
+from riverrun.state.memory import MemoryStore
+
+if TYPE_CHECKING:
+    from riverrun.engine.plane import Plane
+
+
+class Order(Record):
+    user: str
+
+
+def test_the_kernel_plane_takes_every_seat() -> None:
+    plane: Plane = KernelPlane()
+    assert plane.name == "kernel"
+    assert list(plane.record_batches.encode([], [], [], None, 100)) == []
+    decoded = plane.json_projector(Schema.of(Order)).project([b'{"user":"ada"}'])
+    assert decoded.rows == [Order("ada")]
+    assert list(plane.window_table({"n": "count"}, b"p", MemoryStore()).slices()) == []
