@@ -21,6 +21,8 @@ from .schema import Schema
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
 
+    from .byte_columns import ByteColumn
+
 
 @dataclass(frozen=True, slots=True)
 class RawRecords:
@@ -288,7 +290,7 @@ class Batch:
             return pl.Series(KEY, [None] * len(self))
         return self._keys.column()
 
-    def wire_keys(self) -> list[bytes | None]:
+    def wire_keys(self) -> ByteColumn:
         """Return the keys as the bytes that topics carry."""
         return [None] * len(self) if self._keys is None else self._keys.wire()
 

@@ -332,7 +332,7 @@ def _build_stage(
     failures = _failures(plan, node.name, policy, task, parts)
     chain.failures[node.name] = failures
     if isinstance(node, SinkNode):
-        logic = SinkLogic(node, parts.output, failures, parts.plane.record_batches)
+        logic = SinkLogic(node, parts.output, failures, parts.plane)
         return OperatorStage(node.name, inputs, metrics, logic)
     if isinstance(node, RepartitionNode):
         repartition = RepartitionLogic(node, plan.topic_of(node), task.partition, parts.output)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -11,6 +11,8 @@ if TYPE_CHECKING:
     import polars as pl
 
     from .batch import Batch
+    from .byte_columns import ByteColumn
+    from .plane import Plane
     from .schema import Schema
 
 
@@ -50,13 +52,27 @@ class Codec(Protocol):
         """
         ...
 
-    def encode(self, batch: Batch) -> list[bytes | None]:
-        """Encode the values of a batch, in order.
+    def encode(self, batch: Batch) -> ByteColumn:
+        """Encode the values of a batch, in order: as a list, or as a Binary column of Polars.
 
         Raises:
             EncodeError: Naming the index of the first value that cannot be written.
         """
         ...
+
+
+@runtime_checkable
+class PlaneCodec(Protocol):
+    """A codec that leaves its work to the data plane, where the plane has a seat for it."""
+
+    def with_plane(self, plane: Plane) -> Codec:
+        """Return the same codec on the seats of ``plane``."""
+        ...
+
+
+def on_plane(codec: Codec, plane: Plane) -> Codec:
+    """Return a codec as a task uses it."""
+    return codec.with_plane(plane) if isinstance(codec, PlaneCodec) else codec
 
 
 class EncodeError(Exception):

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 from itertools import compress
-from typing import Any, cast
+from typing import TYPE_CHECKING, Any, cast
 
 import polars as pl
 
 from .keys import key_to_wire
+
+if TYPE_CHECKING:
+    from .byte_columns import ByteColumn
 
 TIME = "__time"
 """Column with the event time, Int64, milliseconds since the Unix epoch."""
@@ -100,17 +103,16 @@ class KeyLabel(Label):
         """Return the number of records."""
         return super().__len__() if self._wire is None else len(self._wire)
 
-    def wire(self) -> list[bytes | None]:
-        """Return the keys as the bytes that topics carry.
+    def wire(self) -> ByteColumn:
+        """Return the keys as the bytes that topics carry; text keys that are a column, as one.
 
         Raises:
             TypeError: If a key is of a type that has no stable bytes.
         """
         if self._wire is None:
             if self._column is not None and self._column.dtype == pl.String:
-                self._wire = self._column.cast(pl.Binary).to_list()
-            else:
-                self._wire = [key_to_wire(key) for key in self.values()]
+                return self._column.cast(pl.Binary)
+            self._wire = [key_to_wire(key) for key in self.values()]
         return self._wire
 
     def take(self, indices: list[int]) -> KeyLabel:
@@ -119,8 +121,7 @@ class KeyLabel(Label):
             return KeyLabel(column=self._column.gather(indices))
         if self._values is not None:
             return KeyLabel([self._values[i] for i in indices])
-        wire = self.wire()
-        return KeyLabel(wire=[wire[i] for i in indices])
+        return KeyLabel(wire=[self._wire_list[i] for i in indices])
 
     def where(self, mask: pl.Series) -> KeyLabel:
         """Return the keys of the records that a Boolean column without nulls marks."""
@@ -128,7 +129,12 @@ class KeyLabel(Label):
             return KeyLabel(column=self._column.filter(mask))
         if self._values is not None:
             return KeyLabel(list(compress(self._values, mask.to_list())))
-        return KeyLabel(wire=list(compress(self.wire(), mask.to_list())))
+        return KeyLabel(wire=list(compress(self._wire_list, mask.to_list())))
+
+    @property
+    def _wire_list(self) -> list[bytes | None]:
+        assert self._wire is not None
+        return self._wire
 
     def _to_list(self) -> list[Any]:
         if self._column is not None:

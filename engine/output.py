@@ -6,6 +6,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, NamedTuple
 
+import polars as pl
+
+from .byte_columns import concat, concat_integers
 from .errors import BatchTooLargeError
 from .log import TopicPartition
 from .partitioner import Partitioner
@@ -13,8 +16,9 @@ from .partitioner import Partitioner
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
+    from .byte_columns import ByteColumn, Integers
     from .log import EncodedBatch
-    from .plane import RecordBatchCodec
+    from .plane import Partitioning, RecordBatchCodec
 
 Headers = list[tuple[str, bytes | None]]
 
@@ -32,28 +36,32 @@ class Outgoing(NamedTuple):
 
 @dataclass(slots=True)
 class _Columns:
-    keys: list[bytes | None] = field(default_factory=list[bytes | None])
-    values: list[bytes | None] = field(default_factory=list[bytes | None])
-    times: list[int] = field(default_factory=list[int])
+    """Records for one partition: a part per write, put together when they are encoded."""
+
+    keys: list[ByteColumn] = field(default_factory=list["ByteColumn"])
+    values: list[ByteColumn] = field(default_factory=list["ByteColumn"])
+    times: list[Integers] = field(default_factory=list["Integers"])
     headers: list[Sequence[tuple[str, bytes | None]]] | None = None
+    count: int = 0
 
     def extend(
         self,
-        keys: Sequence[bytes | None],
-        values: Sequence[bytes | None],
-        times: Sequence[int],
+        keys: ByteColumn,
+        values: ByteColumn,
+        times: Integers,
         headers: Sequence[Sequence[tuple[str, bytes | None]]] | None,
     ) -> None:
         if headers is not None or self.headers is not None:
             own = (
                 list[Sequence[tuple[str, bytes | None]]]() if self.headers is None else self.headers
             )
-            own.extend([()] * (len(self.values) - len(own)))
+            own.extend([()] * (self.count - len(own)))
             own.extend([()] * len(values) if headers is None else headers)
             self.headers = own
-        self.keys.extend(keys)
-        self.values.extend(values)
-        self.times.extend(times)
+        self.keys.append(keys)
+        self.values.append(values)
+        self.times.append(times)
+        self.count += len(values)
 
 
 class OutputBuffer:
@@ -64,6 +72,7 @@ class OutputBuffer:
         partitions: Number of partitions by topic.
         max_batch_bytes: Largest batch by topic; others have ``DEFAULT_MAX_BATCH_BYTES``.
         now_ms: Wall clock, for records without a time of their own.
+        partitioner: Makes what tells the partitions of keys, given their number.
     """
 
     def __init__(
@@ -72,12 +81,14 @@ class OutputBuffer:
         partitions: Mapping[str, int],
         max_batch_bytes: Mapping[str, int],
         now_ms: Callable[[], int],
+        partitioner: Callable[[int], Partitioning] = Partitioner,
     ) -> None:
+        self._new_partitioner = partitioner
         self._codec = codec
         self._partitions = partitions
         self._max_batch_bytes = max_batch_bytes
         self._now_ms = now_ms
-        self._partitioners: dict[str, Partitioner] = {}
+        self._partitioners: dict[str, Partitioning] = {}
         self._pending: dict[TopicPartition, _Columns] = {}
 
     def partition_count(self, topic: str) -> int:
@@ -92,19 +103,20 @@ class OutputBuffer:
         """Return the wall-clock time."""
         return self._now_ms()
 
-    def partitioner(self, topic: str) -> Partitioner:
+    def partitioner(self, topic: str) -> Partitioning:
         """Return the partitioner of a topic, which keeps a cache of keys."""
         found = self._partitioners.get(topic)
         if found is None:
-            found = self._partitioners[topic] = Partitioner(self._partitions[topic])
+            found = self._new_partitioner(self._partitions[topic])
+            self._partitioners[topic] = found
         return found
 
     def write(
         self,
         topic: str,
-        keys: Sequence[bytes | None],
-        values: Sequence[bytes | None],
-        timestamps_ms: Sequence[int],
+        keys: ByteColumn,
+        values: ByteColumn,
+        timestamps_ms: Integers,
         *,
         partitions: Sequence[int] | None = None,
         headers: Sequence[Sequence[tuple[str, bytes | None]]] | None = None,
@@ -113,10 +125,17 @@ class OutputBuffer:
         if self._partitions[topic] == 1:
             self._columns(topic, 0).extend(keys, values, timestamps_ms, headers)
             return
-        if partitions is None:
-            partitions = self.partitioner(topic).partitions(keys)
+        targets = self.partitioner(topic).partitions(keys) if partitions is None else partitions
+        in_columns = isinstance(keys, pl.Series) and isinstance(values, pl.Series)
+        if headers is None and in_columns and isinstance(timestamps_ms, pl.Series):
+            wanted = pl.Series(targets)
+            for partition in wanted.unique().to_list():
+                mask = wanted == partition
+                parts = keys.filter(mask), values.filter(mask), timestamps_ms.filter(mask)
+                self._columns(topic, partition).extend(*parts, None)
+            return
         members: dict[int, list[int]] = {}
-        for index, partition in enumerate(partitions):
+        for index, partition in enumerate(targets):
             members.setdefault(partition, []).append(index)
         for partition, indices in members.items():
             self._columns(topic, partition).extend(
@@ -158,9 +177,9 @@ class OutputBuffer:
             Outgoing(where.topic, where.partition, batch)
             for where, columns in pending.items()
             for batch in self._codec.encode(
-                columns.keys,
-                columns.values,
-                columns.times,
+                concat(columns.keys),
+                concat(columns.values),
+                concat_integers(columns.times),
                 columns.headers,
                 self.max_batch_bytes(where.topic),
             )

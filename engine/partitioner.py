@@ -6,9 +6,14 @@ import struct
 from typing import TYPE_CHECKING
 
 import numpy as np
+import polars as pl
+
+from .byte_columns import as_list
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
+
+    from .byte_columns import ByteColumn
 
 _SEED = 0x9747B28C
 _MULTIPLIER = 0x5BD1E995
@@ -72,8 +77,9 @@ class Partitioner:
         self._cache: dict[bytes, int] = {}
         self._without_key = 0
 
-    def partitions(self, keys: Sequence[bytes | None]) -> list[int]:
+    def partitions(self, keys: ByteColumn) -> list[int]:
         """Return the partition of each key."""
+        keys = as_list(keys) if isinstance(keys, pl.Series) else keys
         find = self._cache.get
         found = [None if key is None else find(key) for key in keys]
         if None not in found:

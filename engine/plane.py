@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from riverrun.state import Delta, StateReader
 
     from .batch import RawRecords
+    from .byte_columns import ByteColumn, Integers
     from .codec import DecodedValues
     from .log import Chunk, EncodedBatch
     from .schema import Schema
@@ -41,9 +42,9 @@ class RecordBatchCodec(Protocol):
 
     def encode(
         self,
-        keys: Sequence[bytes | None],
-        values: Sequence[bytes | None],
-        timestamps_ms: Sequence[int],
+        keys: ByteColumn,
+        values: ByteColumn,
+        timestamps_ms: Integers,
         headers: Sequence[Sequence[tuple[str, bytes | None]]] | None,
         max_batch_bytes: int,
     ) -> list[EncodedBatch]:
@@ -60,6 +61,28 @@ class JsonProjector(Protocol):
 
     def project(self, values: Sequence[bytes | None]) -> DecodedValues:
         """Decode documents; bad ones are isolated with position and reason."""
+        ...
+
+
+class JsonWriter(Protocol):
+    """Columns to JSON documents."""
+
+    def write(self, frame: pl.DataFrame) -> ByteColumn | None:
+        """Return one object per row, None if there is a column that it cannot write.
+
+        Times are ISO 8601, bytes are base64.
+
+        Raises:
+            EncodeError: Naming the first row with NaN or an infinite number.
+        """
+        ...
+
+
+class Partitioning(Protocol):
+    """Tells the partitions of keys, as Kafka's own producers do."""
+
+    def partitions(self, keys: ByteColumn) -> Integers:
+        """Return the partition of each key; those without a key go to one, then to the next."""
         ...
 
 
@@ -143,6 +166,14 @@ class Plane(Protocol):
 
     def json_projector(self, schema: Schema) -> JsonProjector:
         """Return a projector for one schema."""
+        ...
+
+    def json_writer(self) -> JsonWriter:
+        """Return what writes columns as documents."""
+        ...
+
+    def partitioner(self, partitions: int) -> Partitioning:
+        """Return what tells the partitions of keys in a topic of so many."""
         ...
 
     def window_table(

@@ -7,18 +7,20 @@ from typing import TYPE_CHECKING, Any, cast
 import polars as pl
 
 from . import frames
-from .codec import EncodeError
+from .byte_columns import as_list, gather, longest
+from .codec import EncodeError, on_plane
 from .errors import BatchTooLargeError, RecordError, TopologyError
 from .operator import OperatorLogic
 from .schema import Schema
 
 if TYPE_CHECKING:
     from .batch import Batch
+    from .byte_columns import ByteColumn
     from .failures import StepFailures
     from .graph import RepartitionNode, SinkNode
     from .operator import Collector
     from .output import OutputBuffer
-    from .plane import RecordBatchCodec
+    from .plane import Plane
     from .watermarks import InputWatermark
 
 FRAME_ROWS_MAX = 20_000
@@ -38,7 +40,7 @@ class SinkLogic(OperatorLogic):
         node: The sink.
         output: Where records of the epoch are collected.
         failures: What to do with values that cannot be written.
-        record_batches: Tells whether a large value fits after compression.
+        plane: Encodes values, and tells whether a large one fits after compression.
     """
 
     def __init__(
@@ -46,12 +48,13 @@ class SinkLogic(OperatorLogic):
         node: SinkNode,
         output: OutputBuffer,
         failures: StepFailures,
-        record_batches: RecordBatchCodec,
+        plane: Plane,
     ) -> None:
         self._node = node
+        self._encoder = on_plane(node.codec, plane)
         self._output = output
         self._failures = failures
-        self._record_batches = record_batches
+        self._record_batches = plane.record_batches
         self._max_bytes = output.max_batch_bytes(node.topic)
 
     def on_batch(self, batch: Batch, out: Collector) -> None:
@@ -61,7 +64,7 @@ class SinkLogic(OperatorLogic):
         keys = batch.wire_keys()
         self._drop_too_large(batch, keys, values)
 
-    def _encoded(self, batch: Batch) -> tuple[Batch, list[bytes | None]]:
+    def _encoded(self, batch: Batch) -> tuple[Batch, ByteColumn]:
         try:
             return batch, self._encode(batch)
         except (RecordError, MemoryError):
@@ -73,7 +76,7 @@ class SinkLogic(OperatorLogic):
         values: list[bytes | None] = []
         for index in range(len(batch)):
             try:
-                values.extend(self._encode(batch.take([index])))
+                values.extend(as_list(self._encode(batch.take([index]))))
                 kept.append(index)
             except RecordError:
                 raise
@@ -85,8 +88,8 @@ class SinkLogic(OperatorLogic):
                 self._failures.record_failed(batch, index, told)
         return batch.take(kept), values
 
-    def _encode(self, batch: Batch) -> list[bytes | None]:
-        values = self._node.codec.encode(batch)
+    def _encode(self, batch: Batch) -> ByteColumn:
+        values = self._encoder.encode(batch)
         if len(values) != len(batch):
             # Which of them are missing cannot be told, so it is no failure of a record.
             raise RecordError(
@@ -98,16 +101,15 @@ class SinkLogic(OperatorLogic):
     def _codec(self) -> str:
         return f"the codec {self._node.codec!r} of topic {self._node.topic!r}"
 
-    def _drop_too_large(
-        self, batch: Batch, keys: list[bytes | None], values: list[bytes | None]
-    ) -> None:
-        times = batch.times()
+    def _drop_too_large(self, batch: Batch, keys: ByteColumn, values: ByteColumn) -> None:
         limit = self._max_bytes - 1_000  # headers of record and batch
-        if _longest(values) > limit:
+        if longest(values) > limit:
             kept = [i for i in range(len(values)) if self._fits(batch, i, keys[i], values[i])]
-            keys, values = [keys[i] for i in kept], [values[i] for i in kept]
-            times = [times[i] for i in kept]
-        if values:
+            keys, values = gather(keys, kept), gather(values, kept)
+            batch = batch.take(kept)
+        if len(values):
+            in_columns = isinstance(values, pl.Series)
+            times = batch.time_column() if in_columns else batch.times()
             self._output.write(self._node.topic, keys, values, times)
 
     def _fits(self, batch: Batch, index: int, key: bytes | None, value: bytes | None) -> bool:
@@ -158,7 +160,7 @@ class RepartitionLogic(OperatorLogic):
         targets = self._output.partitioner(self._topic).partitions(batch.wire_keys())
         if columnar:
             wanted = pl.Series(targets)
-            for partition in sorted(set(targets)):
+            for partition in wanted.unique().sort().to_list():
                 self._write(partition, batch.where(wanted == partition), True)
             return
         members: dict[int, list[int]] = {}
@@ -208,13 +210,6 @@ class RepartitionLogic(OperatorLogic):
         for partition in range(self._output.partition_count(self._topic)):
             self._output.write(self._topic, [None], [data], [time], partitions=[partition])
         return True
-
-
-def _longest(values: list[bytes | None]) -> int:
-    try:
-        return max(map(len, values), default=0)  # type: ignore[arg-type]
-    except TypeError:  # tombstones among them
-        return max((len(value) for value in values if value is not None), default=0)
 
 
 def _travels_as_columns(batch: Batch) -> bool:

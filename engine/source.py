@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import datetime as dt
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any, Protocol, cast
 
 import numpy as np
 import orjson
@@ -11,13 +11,13 @@ import polars as pl
 
 from .batch import Batch, RawRecords
 from .errors import RecordError
-from .labels import POSITION, TIME, KeyLabel, Label
+from .labels import KEY, POSITION, TIME, KeyLabel, Label
 from .schema import Schema
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
-    from .codec import DecodedValues
+    from .codec import Codec, DecodedValues
     from .failures import StepFailures
     from .graph import KeyFormat, SourceNode
 
@@ -71,16 +71,28 @@ class BadKeyError(ValueError):
     """A key is not in the source's key format."""
 
 
+class TextSource(Protocol):
+    """What a plane gives keys in if not in a list."""
+
+    def to_text(self) -> pl.Series | None:
+        """Return the bytes as text, in what Polars makes a column of; None if any is no UTF-8."""
+        ...
+
+
 class SourceHead:
     """Decodes the records of one source in one task. Runs on the batch thread.
 
     Args:
         node: The source.
         failures: What to do with records that cannot be read.
+        codec: The node's codec, on the data plane of the task.
     """
 
-    def __init__(self, node: SourceNode, failures: StepFailures) -> None:
+    def __init__(
+        self, node: SourceNode, failures: StepFailures, codec: Codec | None = None
+    ) -> None:
         self._node = node
+        self._codec = codec or node.codec
         self._failures = failures
         self._read_key = _KEY_READERS[node.key_format]
 
@@ -92,7 +104,7 @@ class SourceHead:
         """
         if not len(records):
             return None
-        decoded = self._node.codec.decode(records.values)
+        decoded = self._codec.decode(records.values)
         self._check_complete(records, decoded)
         for index, error in decoded.failures:
             self._failures.raw_failed(records, index, error)
@@ -149,6 +161,10 @@ class SourceHead:
         if nulls == len(raw):
             return KeyLabel([None] * nulls)
         if not nulls and self._node.key_format == "text":
+            if not isinstance(raw, list):
+                # A column of bytes that knows by itself how to become one of text.
+                text = cast("TextSource", raw).to_text()
+                return None if text is None else KeyLabel(column=pl.Series(KEY, text))
             keys = cast("Sequence[bytes]", raw)
             if b"".join(keys).isascii():
                 # Each by itself is text then, and text is written as it is read.
@@ -169,7 +185,7 @@ class SourceHead:
         where, schema = self._node.event_time, self._node.schema
         try:
             if where is None:
-                times = pl.Series(records.timestamps_ms, dtype=pl.Int64)
+                times = pl.Series("", records.timestamps_ms, dtype=pl.Int64)
             elif not isinstance(where, str):
                 if decoded.rows is None:
                     return None

@@ -157,6 +157,7 @@ class Task:
             env.resolved.partitions,
             env.max_batch_bytes,
             env.clock.now_ms,
+            env.plane.partitioner,
         )
         parts = ChainParts(env.plane, self._state, self._output, env.metrics)
         sub = env.resolved.subtopology(self.id)
@@ -165,7 +166,7 @@ class Task:
             env.resolved,
             self.id,
             self._chain,
-            env.plane.record_batches,
+            env.plane,
             env.clock.monotonic_ms(),
             env.settings.idle_after_ms,
         )

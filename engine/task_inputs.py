@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from . import frames
 from .changelog import InputPosition, UpstreamMark
+from .codec import on_plane
 from .errors import CorruptBatchError
 from .graph import RepartitionNode, SourceNode
 from .log import TopicPartition
@@ -21,7 +22,7 @@ if TYPE_CHECKING:
     from .changelog import CommitRecord
     from .log import Chunk
     from .plan import ResolvedPlan, TaskId
-    from .plane import RecordBatchCodec
+    from .plane import Plane
 
 CLOCK_STEP_MS = 1_000
 """Idle inputs follow the wall clock in steps of this: finer ones would commit all the time."""
@@ -54,7 +55,7 @@ class TaskInputs:
         resolved: The plan with its sizes.
         task: Which task.
         chain: Where batches go.
-        codec: Decodes record batches.
+        plane: Decodes record batches and values.
         tick_ms: Monotonic clock at the start.
         idle_after_ms: For sources whose policy sets none.
     """
@@ -64,12 +65,12 @@ class TaskInputs:
         resolved: ResolvedPlan,
         task: TaskId,
         chain: Chain,
-        codec: RecordBatchCodec,
+        plane: Plane,
         tick_ms: int,
         idle_after_ms: int | None = None,
     ) -> None:
         self._chain = chain
-        self._codec = codec
+        self._codec = plane.record_batches
         self.positions: dict[TopicPartition, int] = {}
         self._inputs: dict[TopicPartition, SourceInput | RepartitionInput] = {}
         self._told: dict[TopicPartition, InputWatermark] = {}
@@ -82,7 +83,8 @@ class TaskInputs:
                 if policy.idle_after_ms is None and idle_after_ms is not None:
                     policy = replace(policy, idle_after_ms=idle_after_ms)
                 watermark = SourceWatermark(policy, None, tick_ms)
-                head = SourceHead(node, chain.failures[node.name])
+                codec = on_plane(node.codec, plane)
+                head = SourceHead(node, chain.failures[node.name], codec)
                 self._inputs[where] = SourceInput(node, head, watermark)
             else:
                 upstream = range(resolved.upstream_tasks(node.name))

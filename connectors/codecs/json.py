@@ -7,23 +7,23 @@ from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, Generic, TypeVar, cast
 
 import msgspec
-import polars as pl
 
 from riverrun.engine.codec import EncodeError
 from riverrun.engine.reference.json_projector import ReferenceJsonProjector
+from riverrun.engine.reference.json_writer import ReferenceJsonWriter, not_finite
 from riverrun.engine.schema import Schema
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    import polars as pl
+
     from riverrun.engine.batch import Batch
+    from riverrun.engine.byte_columns import ByteColumn
     from riverrun.engine.codec import DecodedValues
-    from riverrun.engine.plane import JsonProjector, Plane
+    from riverrun.engine.plane import JsonProjector, JsonWriter, Plane
 
 T = TypeVar("T")
-
-_COLUMN_ROWS_MIN = 1000
-"""Below, starting Polars on columns costs more than writing the rows one by one."""
 
 _UNTYPED = Schema(None, {})
 
@@ -54,6 +54,7 @@ class Json(Generic[T]):
 
     record_type: type[T] | None = None
     projector: JsonProjector | None = field(default=None, repr=False, compare=False)
+    writer: JsonWriter = field(default=ReferenceJsonWriter(), repr=False, compare=False)
     schema: Schema | None = field(init=False, repr=False, compare=False)
     _projector: JsonProjector = field(init=False, repr=False, compare=False)
 
@@ -65,16 +66,17 @@ class Json(Generic[T]):
         object.__setattr__(self, "_projector", projector)
 
     def with_plane(self, plane: Plane) -> Json[T]:
-        """Return the same codec with the projector of ``plane``; called when a task starts."""
+        """Return the same codec on the seats of ``plane``; called when a task starts."""
+        writer = plane.json_writer()
         if self.schema is None:
-            return self
-        return replace(self, projector=plane.json_projector(self.schema))
+            return replace(self, writer=writer)
+        return replace(self, projector=plane.json_projector(self.schema), writer=writer)
 
     def decode(self, values: Sequence[bytes | None]) -> DecodedValues:
         """Decode documents; bad ones, tombstones too, are told one by one, never raised."""
         return self._projector.project(values)
 
-    def encode(self, batch: Batch) -> list[bytes | None]:
+    def encode(self, batch: Batch) -> ByteColumn:
         """Encode the values of a batch, in order.
 
         Raises:
@@ -82,28 +84,20 @@ class Json(Generic[T]):
         """
         is_whole = batch.schema is None or batch.schema.columns_are_whole
         if is_whole and batch.is_columnar and not batch.has_rows:
-            return _encode_columns(batch.values_frame())
+            return _encode_columns(batch.values_frame(), self.writer)
         return _encode_rows(batch.rows(), may_hold_floats=_may_hold_floats(batch.schema))
 
 
-def _encode_columns(frame: pl.DataFrame) -> list[bytes | None]:
-    is_plain = all(
-        dtype.is_integer() or dtype.is_float() or isinstance(dtype, (pl.String, pl.Boolean))
-        for dtype in frame.dtypes
-    )
-    if not is_plain or frame.height < _COLUMN_ROWS_MIN:
-        names = frame.columns
-        columns = [series.to_list() for series in frame.get_columns()]
-        if not columns:
-            return [b"{}"] * frame.height
-        rows = [dict(zip(names, values, strict=True)) for values in zip(*columns, strict=True)]
-        return _encode_rows(rows, may_hold_floats=_may_hold_floats(Schema(None, frame.schema)))
-    for series in frame.get_columns():
-        if series.dtype.is_float() and not series.is_finite().all():
-            index = cast("int", (~series.is_finite()).fill_null(value=False).arg_max())
-            raise EncodeError(index, _not_finite(series[index]))
-    documents = pl.struct(pl.all()).struct.json_encode().cast(pl.Binary)
-    return frame.select(documents).to_series().to_list()
+def _encode_columns(frame: pl.DataFrame, writer: JsonWriter) -> ByteColumn:
+    written = writer.write(frame)
+    if written is not None:
+        return written
+    names = frame.columns
+    columns = [series.to_list() for series in frame.get_columns()]
+    if not columns:
+        return [b"{}"] * frame.height
+    rows = [dict(zip(names, values, strict=True)) for values in zip(*columns, strict=True)]
+    return _encode_rows(rows, may_hold_floats=_may_hold_floats(Schema(None, frame.schema)))
 
 
 def _encode_rows(rows: Sequence[Any], *, may_hold_floats: bool) -> list[bytes | None]:
@@ -121,7 +115,7 @@ def _encode_rows(rows: Sequence[Any], *, may_hold_floats: bool) -> list[bytes | 
         elif may_hold_floats and b"null" in cast("bytes", documents[index]):
             number = _find_not_finite(msgspec.to_builtins(row, enc_hook=_encode_unknown))
             if number is not None:
-                raise EncodeError(index, _not_finite(number))
+                raise EncodeError(index, not_finite(number))
     return documents
 
 
@@ -159,7 +153,3 @@ def _find_not_finite(value: Any) -> float | None:
     else:
         return None
     return next((found for found in map(_find_not_finite, inner) if found is not None), None)
-
-
-def _not_finite(number: float) -> str:
-    return f"{number} has no JSON form; filter it out or replace it before the sink"

@@ -4,7 +4,10 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from riverrun.engine.partitioner import Partitioner
+
 from .json_projector import ReferenceJsonProjector
+from .json_writer import ReferenceJsonWriter
 from .record_batches import ReferenceRecordBatchCodec
 from .window_table import ReferenceWindowTable
 
@@ -40,6 +43,14 @@ class ReferencePlane:
     def json_projector(self, schema: Schema) -> ReferenceJsonProjector:
         """Return a projector for one schema."""
         return ReferenceJsonProjector(schema)
+
+    def json_writer(self) -> ReferenceJsonWriter:
+        """Return what writes columns as documents."""
+        return ReferenceJsonWriter()
+
+    def partitioner(self, partitions: int) -> Partitioner:
+        """Return what tells the partitions of keys in a topic of so many."""
+        return Partitioner(partitions)
 
     def window_table(
         self, aggregates: Mapping[str, AggregateKind], prefix: bytes, reader: StateReader

@@ -21,6 +21,7 @@ from aiokafka.record.default_records import DefaultRecordBatch, DefaultRecordBat
 
 from riverrun.engine.batch import RawRecords
 from riverrun.engine.batch_header import HEADER_BYTES, LENGTH_END, read_header
+from riverrun.engine.byte_columns import as_list
 from riverrun.engine.errors import BatchTooLargeError, CorruptBatchError
 from riverrun.engine.log import EncodedBatch
 
@@ -32,6 +33,7 @@ if TYPE_CHECKING:
     from aiokafka.record._protocols import DefaultRecordBatchBuilderProtocol
 
     from riverrun.engine.batch_header import BatchHeader
+    from riverrun.engine.byte_columns import ByteColumn, Integers
     from riverrun.engine.log import Chunk
 
 _LENGTH_AT = 8
@@ -154,9 +156,9 @@ class ReferenceRecordBatchCodec:
 
     def encode(
         self,
-        keys: Sequence[bytes | None],
-        values: Sequence[bytes | None],
-        timestamps_ms: Sequence[int],
+        keys: ByteColumn,
+        values: ByteColumn,
+        timestamps_ms: Integers,
         headers: Sequence[Sequence[tuple[str, bytes | None]]] | None,
         max_batch_bytes: int,
     ) -> list[EncodedBatch]:
@@ -169,6 +171,7 @@ class ReferenceRecordBatchCodec:
         """
         # aiokafka takes a first timestamp of -1 for "not set yet"; time only counts from the first
         # record on the wire, so negative times are moved up here, and back in the header.
+        keys, values, timestamps_ms = as_list(keys), as_list(values), list(timestamps_ms)
         shift_ms = max(0, -min(timestamps_ms, default=0))
         if shift_ms:
             timestamps_ms = [timestamp + shift_ms for timestamp in timestamps_ms]

@@ -79,7 +79,7 @@ def test_where_keeps_every_form(batch: Batch) -> None:
     assert kept.rows() == [ROWS[0], ROWS[2]]
     assert kept.times() == [10, 30]
     assert kept.keys() == ["a", "c"]
-    assert kept.wire_keys() == [b"a", b"c"]
+    assert list(kept.wire_keys()) == [b"a", b"c"]
     assert kept.positions() == [5, 7]
     assert kept.frame()["amount"].to_list() == [1.0, 3.0]
 
@@ -107,7 +107,7 @@ def test_other_keys_leave_all_else(batch: Batch) -> None:
         keyed = part.with_keys(keys)
         assert keyed.keys() == [1, 2]
         assert keyed.key_column().name == KEY
-        assert keyed.wire_keys() == [b"1", b"2"]
+        assert list(keyed.wire_keys()) == [b"1", b"2"]
         assert keyed.rows() == [ROWS[0], ROWS[2]]
         assert keyed.frame().columns == ["user", "amount", TIME, KEY, POSITION]
         assert part.keys() == ["a", "c"]
@@ -125,7 +125,7 @@ def test_a_stream_without_keys() -> None:
     made = Batch.of_rows([1, 2], [1, 2])
     assert not made.has_keys
     assert made.keys() == [None, None]
-    assert made.wire_keys() == [None, None]
+    assert list(made.wire_keys()) == [None, None]
     assert made.key_column().to_list() == [None, None]
 
 
@@ -149,7 +149,7 @@ def test_composite_keys_are_structs_in_columns() -> None:
 def test_keys_are_the_same_in_every_form(label: KeyLabel) -> None:
     for part in (label.where(pl.Series([True, True, False])), label.take([0, 1])):
         assert len(part) == 2
-        assert part.wire() == [b"a", None]
+        assert list(part.wire()) == [b"a", None]
         assert part.values() == ["a", None]
         assert part.column().to_list() == ["a", None]
 

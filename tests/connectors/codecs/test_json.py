@@ -18,6 +18,7 @@ from riverrun.connectors.codecs import Json
 from riverrun.engine.batch import KEY, POSITION, TIME, Batch
 from riverrun.engine.codec import DecodedValues, EncodeError
 from riverrun.engine.errors import TopologyError
+from riverrun.engine.reference.json_writer import ReferenceJsonWriter
 from riverrun.engine.schema import Record
 
 
@@ -259,6 +260,12 @@ def test_a_plane_brings_its_own_projector() -> None:
         def json_projector(self, schema: Any) -> Projector:
             assert "user" in schema.fields
             return Projector()
+
+        def json_writer(self) -> ReferenceJsonWriter:
+            return ReferenceJsonWriter()
+
+        def partitioner(self, partitions: int) -> Any:
+            raise NotImplementedError
 
         def window_table(self, aggregates: Any, prefix: Any, reader: Any) -> Any:
             raise NotImplementedError
