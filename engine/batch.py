@@ -343,12 +343,12 @@ class Batch:
         """Return a batch of other columns; the reserved columns must be in ``frame``."""
         return Batch.of_frame(frame, schema=schema, origin=self.origin)
 
-    def with_columns(self, values: pl.DataFrame) -> Batch:
+    def with_columns(self, values: pl.DataFrame, schema: Schema | None = None) -> Batch:
         """Return a batch with other value columns for the same records."""
         assert values.height == len(self)
         columns = {column.name: column for column in values.get_columns()}
         return Batch(
-            frame_schema(values),
+            schema or frame_schema(values),
             self._times,
             columns=columns,
             keys=self._keys,

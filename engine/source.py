@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime as dt
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Protocol, cast
 
 import numpy as np
@@ -133,17 +134,22 @@ class SourceHead:
     # --- the usual case: nothing is wrong, and no record is looked at by itself ---------------
 
     def _all_good(self, records: RawRecords, decoded: DecodedValues, now_ms: int) -> Batch | None:
-        """Return a batch of all records, None if there might be something wrong with any."""
+        """Return a batch of all that was decoded, None if something may be wrong with any of it."""
         if decoded.kept is not None:
-            return None
+            if not decoded.kept:
+                return None
+            records_kept = _pick(records, decoded.kept)
+        else:
+            records_kept = records
         columns = dict(decoded.columns)
         if decoded.frame is not None:
             columns = {column.name: column for column in decoded.frame.get_columns()}
-        keys = self._key_label(records.keys)
-        times = self._time_column(records, decoded, columns, self._latest_ms(now_ms))
+        keys = self._key_label(records_kept.keys)
+        times = self._time_column(records_kept, decoded, columns, self._latest_ms(now_ms))
         if keys is None or times is None:
             return None
-        positions = pl.Series(POSITION, np.arange(len(times), dtype=np.uint32))
+        indices = np.arange(len(times)) if decoded.kept is None else decoded.kept
+        positions = pl.Series(POSITION, indices, dtype=pl.UInt32)
         return Batch(
             self._node.schema,
             Label(TIME, column=times),
@@ -301,6 +307,18 @@ class _Bad:
 
     def __init__(self, error: Exception) -> None:
         self.error = error
+
+
+def _pick(records: RawRecords, indices: list[int]) -> RawRecords:
+    """Return the labels of some records; their values have been decoded."""
+    return replace(
+        records,
+        offsets=[records.offsets[i] for i in indices],
+        timestamps_ms=[records.timestamps_ms[i] for i in indices],
+        keys=[records.keys[i] for i in indices],
+        values=(),
+        headers=None,
+    )
 
 
 def _event_time(value: Any, bound: int, now_ms: int) -> int:

@@ -12,14 +12,14 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-import polars as pl
-
 from riverrun.engine.operator import OperatorLogic
 
 from .filter import Matcher, keep
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+
+    import polars as pl
 
     from riverrun.engine.batch import Batch
     from riverrun.engine.operator import Collector, Failures, OperatorContext
@@ -53,17 +53,9 @@ class _BranchLogic(OperatorLogic):
         if port == len(self._matchers):
             out.emit(batch, port)
             return
-        for part, verdict in self._matchers[port].match(batch, self._failures):
-            mask = verdict if isinstance(verdict, pl.Series) else _mask(verdict, len(part))
+        for part, mask in self._matchers[port].match(batch, self._failures):
             matching, rest = keep(part, mask), keep(part, ~mask)
             if matching is not None:
                 out.emit(matching, port)
             if rest is not None:
                 self._split(rest, port + 1, out)
-
-
-def _mask(indices: list[int], size: int) -> pl.Series:
-    marks = [False] * size
-    for index in indices:
-        marks[index] = True
-    return pl.Series(marks, dtype=pl.Boolean)

@@ -67,10 +67,10 @@ class Matcher:
         else:
             self._function = predicate
 
-    def match(self, batch: Batch, failures: Failures) -> list[tuple[Batch, list[int] | pl.Series]]:
+    def match(self, batch: Batch, failures: Failures) -> list[tuple[Batch, pl.Series]]:
         """Return the records that could be judged, in parts, each with its verdict.
 
-        The verdict is a Boolean column without nulls, or the indices of the records that match.
+        The verdict is a Boolean column without nulls.
         """
         if self._function is not None:
             # Truth is taken inside the call: a value may refuse to be true or false.
@@ -82,27 +82,23 @@ class Matcher:
                 return []
             if kept is not None:
                 batch = batch.take(kept)
-            return [(batch, [i for i, keeps in enumerate(results) if keeps])]
+            return [(batch, pl.Series(results, dtype=pl.Boolean))]
         return list(isolate(batch, self._mask, failures))
 
-    def _mask(self, batch: Batch) -> list[int] | pl.Series:
+    def _mask(self, batch: Batch) -> pl.Series:
         assert self._expressions is not None
         mask = self._expressions.evaluate(batch).to_series()
         if mask.dtype == pl.Null:
-            return []
+            return pl.repeat(False, len(batch), dtype=pl.Boolean, eager=True)
         if mask.dtype != pl.Boolean:
             raise TypeError(f"the condition gave {mask.dtype}, not Boolean")
         # Only where there are any: it goes through Polars' query engine, as long as all the rest.
         return mask.fill_null(False) if mask.null_count() else mask
 
 
-def keep(batch: Batch, verdict: list[int] | pl.Series) -> Batch | None:
+def keep(batch: Batch, verdict: pl.Series) -> Batch | None:
     """Return the records of a batch that a verdict keeps, None if it keeps none."""
-    if isinstance(verdict, pl.Series):
-        count = int(verdict.sum())
-        if count == len(batch):
-            return batch
-        return batch.where(verdict) if count else None
-    if len(verdict) == len(batch):
+    count = int(verdict.sum())
+    if count == len(batch):
         return batch
-    return batch.take(verdict) if verdict else None
+    return batch.where(verdict) if count else None

@@ -116,6 +116,15 @@ class KeyedStream(Stream[T]):
             **named: pl.Expr,
         ) -> KeyedStream[Any]: ...
 
+        def map_batches(
+            self,
+            function: Callable[[pl.DataFrame], pl.DataFrame],
+            *,
+            returns: type[U],
+            name: str | None = None,
+            on_error: OnError = "fail",
+        ) -> KeyedStream[U]: ...
+
         def flat_map(
             self,
             function: Callable[[T], Iterable[U]],

@@ -1,9 +1,10 @@
-"""Map and flat map: other values for the same records, or zero or more for each.
+"""Map, map batches and flat map: other values for the same records, or zero or more for each.
 
 State      none
 Watermark  forwarded unchanged
 Order      kept; the values that one record gives stay together
-Emits      ``map`` one record per record, ``flat_map`` any number; each keeps event time and key
+Emits      ``map`` and ``map_batches`` one record per record,
+          ``flat_map`` any number; each keeps event time and key
 """
 
 from __future__ import annotations
@@ -11,6 +12,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, cast
 
+import polars as pl
+
+from riverrun.engine.labels import RESERVED
 from riverrun.engine.operator import OperatorLogic
 
 from .callables import call_each
@@ -18,8 +22,6 @@ from .expressions import Expressions, isolate
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
-
-    import polars as pl
 
     from riverrun.engine.batch import Batch
     from riverrun.engine.operator import Collector, Failures, OperatorContext
@@ -82,6 +84,61 @@ class _MapColumnsLogic(OperatorLogic):
     def on_batch(self, batch: Batch, out: Collector) -> None:
         for part, columns in isolate(batch, self._expressions.evaluate, self._failures):
             out.emit(part.with_columns(columns))
+
+
+@dataclass(frozen=True, slots=True)
+class MapBatches:
+    """Give records the values that a function computes for a whole batch of them, in columns.
+
+    Args:
+        function: Called with the values of a batch as a frame; returns one of as many rows.
+        schema: What it returns, None if unknown.
+    """
+
+    function: Callable[[pl.DataFrame], pl.DataFrame]
+    schema: Schema | None = None
+
+    def build(self, context: OperatorContext) -> OperatorLogic:
+        """Return the logic for one task."""
+        return _MapBatchesLogic(self.function, self.schema, context.failures)
+
+
+class _MapBatchesLogic(OperatorLogic):
+    def __init__(
+        self,
+        function: Callable[[pl.DataFrame], pl.DataFrame],
+        schema: Schema | None,
+        failures: Failures,
+    ) -> None:
+        self._function = function
+        self._schema = schema
+        self._failures = failures
+
+    def on_batch(self, batch: Batch, out: Collector) -> None:
+        for part, columns in isolate(batch, self._call, self._failures):
+            out.emit(part.with_columns(columns, self._schema))
+
+    def _call(self, batch: Batch) -> pl.DataFrame:
+        result: Any = self._function(batch.values_frame())
+        if not isinstance(result, pl.DataFrame):
+            raise TypeError(
+                f"map_batches wants a polars.DataFrame, the function returned {result!r:.80}"
+            )
+        if result.height != len(batch):
+            raise ValueError(
+                f"the function gave {result.height} rows for {len(batch)} records; map_batches "
+                "wants one for each: use filter to drop some, flat_map to add some"
+            )
+        for name in RESERVED:
+            if name in result.columns:
+                raise ValueError(f"the name {name!r} is the engine's own; call the column other")
+        if self._schema is None:
+            return result
+        wanted = self._schema.columns
+        missing = [name for name in wanted if name not in result.columns]
+        if missing:
+            raise ValueError(f"the function's frame lacks {', '.join(missing)}")
+        return result.select(pl.col(name).cast(dtype) for name, dtype in wanted.items())
 
 
 @dataclass(frozen=True, slots=True)

@@ -31,7 +31,7 @@ from .expressions import (
 )
 from .filter import Filter
 from .key_by import KeyBy
-from .map import FlatMap, Map, MapColumns
+from .map import FlatMap, Map, MapBatches, MapColumns
 from .map_async import MapAsync, Retry
 from .steps import Steps, check_on_error
 from .topic import Topic
@@ -192,6 +192,36 @@ class Stream(Generic[T]):
         operator = MapColumns(tuple(expressions))
         edge = self._add("map", step, operator, schema, on_error)
         return self._changed(edge, schema, kept_fields(self._partitioned_by, expressions))
+
+    def map_batches(
+        self,
+        function: Callable[[pl.DataFrame], pl.DataFrame],
+        *,
+        returns: type[U],
+        name: str | None = None,
+        on_error: OnError = "fail",
+    ) -> Stream[U]:
+        """Give records the values that a function computes for many of them at once, in columns.
+
+        How many there are in a batch is chance: a row may depend on its own record only.
+
+        Args:
+            function: Called with a frame of the values; returns one with a row for each.
+            returns: Record type of its rows.
+            name: Name of the step.
+            on_error: What becomes of records for which it raises; which ones is found by halving.
+
+        Raises:
+            TopologyError: If it is not a plain function, or ``returns`` no record type.
+
+        Example:
+            >>> orders.map_batches(score, returns=Scored)  # doctest: +SKIP
+        """
+        step = self._steps.name("map_batches", name)
+        check_callable(function, step, "a function of a polars.DataFrame")
+        schema = Schema.of(returns)
+        edge = self._add("map_batches", step, MapBatches(function, schema), schema, on_error)
+        return self._changed(edge, schema, None)
 
     def flat_map(
         self,

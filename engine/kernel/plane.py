@@ -6,14 +6,23 @@ from typing import TYPE_CHECKING
 
 # The seats below load it too; here it is for the error of a package without it.
 from riverrun import _kernel as _kernel
+from riverrun.engine.partitioner import Partitioner
 from riverrun.engine.reference.json_projector import ReferenceJsonProjector
+from riverrun.engine.reference.json_writer import ReferenceJsonWriter
 from riverrun.engine.reference.record_batches import ReferenceRecordBatchCodec
 from riverrun.engine.reference.window_table import ReferenceWindowTable
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from riverrun.engine.plane import AggregateKind, JsonProjector, RecordBatchCodec, WindowTable
+    from riverrun.engine.plane import (
+        AggregateKind,
+        JsonProjector,
+        JsonWriter,
+        Partitioning,
+        RecordBatchCodec,
+        WindowTable,
+    )
     from riverrun.engine.schema import Schema
     from riverrun.state import StateReader
 
@@ -42,6 +51,14 @@ class KernelPlane:
     def json_projector(self, schema: Schema) -> JsonProjector:
         """Return a projector for one schema."""
         return ReferenceJsonProjector(schema)
+
+    def json_writer(self) -> JsonWriter:
+        """Return what writes columns as documents."""
+        return ReferenceJsonWriter()
+
+    def partitioner(self, partitions: int) -> Partitioning:
+        """Return what tells the partitions of keys in a topic of so many."""
+        return Partitioner(partitions)
 
     def window_table(
         self, aggregates: Mapping[str, AggregateKind], prefix: bytes, reader: StateReader
