@@ -18,7 +18,7 @@ class TaskSettings:
         guarantee: ``exactly_once`` writes each epoch in one transaction; ``at_least_once`` makes
             output visible at once, and may repeat what came after the last commit.
         commit_interval_ms: Shortest time between two commits of a task; it stretches by itself
-            with the number of tasks in a worker.
+            with the number of tasks in a worker, and to 500 ms while a task catches up.
         commit_timeout_ms: Deadline of a commit; past it the task starts anew.
         barrier_timeout_ms: Deadline for async steps to finish at a barrier.
         snapshot_interval_ms: Time between two snapshots of a task.

@@ -28,6 +28,7 @@ from .errors import FencedError, WriteError
 from .housekeeping import Housekeeping
 from .log import Chunk, TopicPartition
 from .output import Outgoing, OutputBuffer
+from .pace import Pace
 from .restore import OpenedStores, Restored, TaskStores, restore
 from .start_checks import check_fits, may_start_fresh, start_positions
 from .task_environment import OPEN_TIMEOUT_MS, PENDING_BYTES_MAX, TaskEnvironment
@@ -78,7 +79,7 @@ class Task:
         self._writer: LogWriter | None = None
         self._reader: LogReader | None = None
         self._restored: Restored | None = None
-        self.commit_interval_ms = env.settings.commit_interval_ms
+        self.pace = Pace(env.settings.commit_interval_ms, env.clock.monotonic_ms())
         self.epoch = 0
         self._closed = False
 
@@ -125,7 +126,6 @@ class Task:
             spans, self._inputs.positions, sub, env.settings, first_start=commit is None
         )
         self._reader = await env.log.open_reader(dict(self._inputs.positions))
-        self._last_commit_ms = env.clock.monotonic_ms() - self.commit_interval_ms
         self._looked_ms = self._quiet_ms = env.clock.monotonic_ms()
         self._positions_moved = False
         self._calls = AsyncCalls(self._chain.async_stages)
@@ -254,8 +254,7 @@ class Task:
     def _bounded_wait(self, wait_ms: int) -> int:
         clock = self._env.clock
         if self._positions_moved:
-            elapsed_ms = clock.monotonic_ms() - self._last_commit_ms
-            wait_ms = min(wait_ms, max(self.commit_interval_ms - elapsed_ms, 0))
+            wait_ms = min(wait_ms, max(self.pace.due_ms() - clock.monotonic_ms(), 0))
         due = self._chain.next_processing_time_ms()
         if due is not None:
             wait_ms = min(wait_ms, max(due - clock.now_ms(), 0))
@@ -276,10 +275,13 @@ class Task:
         if not slept:
             self._quiet_ms = tick_ms
         trouble = self._reader.trouble() is not None
+        behind = False
         for where, position in self._inputs.positions.items():
             end = self._reader.end_offset(where)
             if trouble or end is None or position < end:
                 self._inputs.note_busy(where, tick_ms)
+                behind = behind or not trouble
+        self.pace.looked(behind=behind, now_ms=tick_ms)
         return slept
 
     def _process(self, chunks: list[Chunk], timers: bool, now_ms: int) -> list[Outgoing]:
@@ -309,9 +311,8 @@ class Task:
     _dirty = False
 
     async def _commit_if_due(self) -> bool:
-        due_ms = self._last_commit_ms + self.commit_interval_ms
         changed = self._positions_moved or self._dirty
-        if not changed or self._env.clock.monotonic_ms() < due_ms:
+        if not changed or self._env.clock.monotonic_ms() < self.pace.due_ms():
             return False
         await self.commit()
         return True
@@ -356,11 +357,12 @@ class Task:
         env.failpoint("after_store_apply")
         self.epoch = commit.epoch
         self._positions_moved = self._dirty = False
-        self._last_commit_ms = env.clock.monotonic_ms()
+        committed_ms = env.clock.monotonic_ms()
+        self.pace.committed(committed_ms)
         self._metrics.commits.inc()
         self._metrics.delta_bytes.inc(delta_bytes)
         self._metrics.epoch.set(self.epoch)
-        self._metrics.commit_seconds.observe((self._last_commit_ms - began_ms) / 1000)
+        self._metrics.commit_seconds.observe((committed_ms - began_ms) / 1000)
         await self._housekeeping.after_commit(
             self._inputs.repartition_positions(), meta.changelog_offset
         )

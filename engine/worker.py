@@ -297,7 +297,7 @@ class Worker:
         interval_ms = max(self._settings.task.commit_interval_ms, COMMIT_SHARE_MS * count)
         for each in self._tasks.values():
             if each.task is not None:
-                each.task.commit_interval_ms = interval_ms
+                each.task.pace.interval_ms = interval_ms
 
     async def _keep_running(self, running: RunningTask, before: RunningTask | None) -> None:
         if before is not None and before.runner is not None:

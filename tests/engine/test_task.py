@@ -117,7 +117,7 @@ async def test_a_commit_may_be_cancelled_at_any_point(guarantee: Guarantee) -> N
 
     for turns in range(TURNS_MAX):
         await world.send("in", row(turns))
-        task._last_commit_ms = world.clock.monotonic_ms()
+        task.pace.committed(world.clock.monotonic_ms())
         await task.step(0)
         was_done = await cancel_after(turns, task.commit())
         await task.close()

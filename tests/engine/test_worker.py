@@ -309,7 +309,7 @@ def test_a_fenced_task_does_not_fence_back_before_the_group_had_time_to_tell() -
         await bench.send(1)
         running = bench.worker._tasks[TaskId("0", 0)]
         assert running.task is not None
-        running.task.commit_interval_ms = 1
+        running.task.pace.interval_ms = 1
         await asyncio.sleep(1)
         assert bench.states() == {"0-0": "waiting"}
 
