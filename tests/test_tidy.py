@@ -241,7 +241,5 @@ def test_no_path_of_a_machine() -> None:
 
 
 def test_no_package_registry_is_named() -> None:
-    # Cargo writes the name of its registry, whatever mirror the machine takes the crates from.
-    files = [path for path in repository_files() if path.name != "Cargo.lock"]
-    found = lines_matching(REGISTRY_HOSTS, files)
+    found = lines_matching(REGISTRY_HOSTS, repository_files())
     assert found == [], "where packages come from is the machine's setting, not the repository's"

@@ -4,13 +4,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-# The seats below load it too; here it is for the error of a package without it.
+# The seats load it too; here it is for the error of a package without it.
 from riverrun import _kernel as _kernel
-from riverrun.engine.partitioner import Partitioner
-from riverrun.engine.reference.json_projector import ReferenceJsonProjector
-from riverrun.engine.reference.json_writer import ReferenceJsonWriter
-from riverrun.engine.reference.record_batches import ReferenceRecordBatchCodec
-from riverrun.engine.reference.window_table import ReferenceWindowTable
+from riverrun.engine.reference import ReferencePlane
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -36,7 +32,8 @@ class KernelPlane:
     """
 
     def __init__(self) -> None:
-        self._record_batches = ReferenceRecordBatchCodec()
+        self._reference = ReferencePlane()
+        self._record_batches = self._reference.record_batches
 
     @property
     def name(self) -> str:
@@ -50,18 +47,18 @@ class KernelPlane:
 
     def json_projector(self, schema: Schema) -> JsonProjector:
         """Return a projector for one schema."""
-        return ReferenceJsonProjector(schema)
+        return self._reference.json_projector(schema)
 
     def json_writer(self) -> JsonWriter:
         """Return what writes columns as documents."""
-        return ReferenceJsonWriter()
+        return self._reference.json_writer()
 
     def partitioner(self, partitions: int) -> Partitioning:
         """Return what tells the partitions of keys in a topic of so many."""
-        return Partitioner(partitions)
+        return self._reference.partitioner(partitions)
 
     def window_table(
         self, aggregates: Mapping[str, AggregateKind], prefix: bytes, reader: StateReader
     ) -> WindowTable:
         """Return a table for the named aggregates, keeping its rows below ``prefix``."""
-        return ReferenceWindowTable(aggregates, prefix, reader)
+        return self._reference.window_table(aggregates, prefix, reader)

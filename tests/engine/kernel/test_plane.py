@@ -2,6 +2,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+import polars as pl
+
 from riverrun.engine.kernel.plane import KernelPlane
 from riverrun.engine.schema import Record, Schema
 from riverrun.state.memory import MemoryStore
@@ -20,4 +22,8 @@ def test_the_kernel_plane_takes_every_seat() -> None:
     assert list(plane.record_batches.encode([], [], [], None, 100)) == []
     decoded = plane.json_projector(Schema.of(Order)).project([b'{"user":"ada"}'])
     assert decoded.rows == [Order("ada")]
+    assert list(plane.partitioner(4).partitions([b"ada"])) == [1]
+    documents = plane.json_writer().write(pl.DataFrame({"n": range(1_000)}))
+    assert documents is not None
+    assert documents[7] == b'{"n":7}'
     assert list(plane.window_table({"n": "count"}, b"p", MemoryStore()).slices()) == []
