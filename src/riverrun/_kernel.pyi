@@ -30,3 +30,29 @@ class Column:
     def __len__(self) -> int: ...
     def __iter__(self) -> Iterator[Any]: ...
     def __arrow_c_array__(self, requested_schema: object = None) -> tuple[object, object]: ...
+
+class JsonProjector:
+    """Reads JSON documents of one schema to columns."""
+
+    def __init__(self, fields: Sequence[tuple[str, tuple[str, bool, Any], bool]]) -> None:
+        """Take the name of each field, its kind, and whether it is null where it is missing.
+
+        A kind is ``(shape, nullable, inner)``: the shape ``int``, ``float``, ``text`` or ``bool``
+        without inner, ``list`` with the kind of its items, or ``object`` with its fields.
+        """
+    def project(self, values: Sequence[bytes | None] | Column) -> tuple[JsonRows, list[int]]:
+        """Return the rows that could be read, and the indices of the documents without one."""
+
+class JsonRows:
+    """Rows as a struct column."""
+
+    def __arrow_c_array__(self, requested_schema: object = None) -> tuple[object, object]: ...
+
+def write_documents(
+    names: Sequence[str], columns: Sequence[Any]
+) -> tuple[Column | None, int | None]:
+    """Return one JSON object per row; columns are whatever gives Arrow data.
+
+    None if a type or a value is not known. The index is that of the first row with a float that
+    has no JSON form, and there are no documents then.
+    """

@@ -1,0 +1,92 @@
+"""JSON documents to columns of a declared type, by the kernel."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import msgspec
+import polars as pl
+
+from riverrun._kernel import JsonProjector
+from riverrun.engine.codec import DecodedValues
+from riverrun.engine.reference.json_projector import ReferenceJsonProjector
+
+from .json_fields import fields_of
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from riverrun.engine.schema import Schema
+
+
+def projects(schema: Schema) -> bool:
+    """Return whether the kernel may read the documents of a schema."""
+    return fields_of(schema) is not None
+
+
+class KernelJsonProjector:
+    """Documents to columns; what the kernel is not certain of, the reference judges.
+
+    Args:
+        schema: One that ``projects`` says yes to.
+
+    Raises:
+        ValueError: If it is another.
+    """
+
+    def __init__(self, schema: Schema) -> None:
+        fields = fields_of(schema)
+        if fields is None:
+            raise ValueError(f"the kernel does not read {schema.record_type!r}")
+        self._schema = schema
+        self._native = JsonProjector(fields)
+        self._reference = ReferenceJsonProjector(schema)
+
+    def project(self, values: Sequence[bytes | None]) -> DecodedValues:
+        """Decode documents to columns; bad ones are isolated with position and reason."""
+        rows, uncertain = self._native.project(values)
+        frame = pl.Series("", rows).struct.unnest()
+        if not uncertain:
+            return DecodedValues(frame=frame)
+        judged = self._reference.project([values[index] for index in uncertain])
+        failures = [(uncertain[index], error) for index, error in judged.failures]
+        accepted = uncertain if judged.kept is None else [uncertain[i] for i in judged.kept]
+        kept = None
+        if failures:
+            failed = {index for index, _ in failures}
+            kept = [index for index in range(len(values)) if index not in failed]
+        if accepted:
+            more = self._columns(judged.rows or [])
+            if more is None:
+                # Columns would not say all that these rows do.
+                return self._reference.project(values)
+            frame = _merged(frame, more, accepted, kept or range(len(values)))
+        return DecodedValues(frame=frame, kept=kept, failures=failures)
+
+    def _columns(self, rows: list[Any]) -> pl.DataFrame | None:
+        """Return rows as columns, None if they cannot be had back as they were."""
+        try:
+            frame = self._schema.to_frame(rows)
+            again = self._schema.to_rows(frame)
+        except (TypeError, ValueError):
+            return None
+        # Equal ones may be written differently: a default that msgspec did not set.
+        is_same = again == rows and msgspec.to_builtins(again) == msgspec.to_builtins(rows)
+        return frame if is_same else None
+
+
+def _merged(
+    certain: pl.DataFrame, more: pl.DataFrame, accepted: list[int], kept: Sequence[int]
+) -> pl.DataFrame:
+    """Return the rows of two frames in the order of their documents; those of ``more`` are named.
+
+    Args:
+        certain: Rows of the other documents of ``kept``, in order.
+        more: Rows of ``accepted``.
+        accepted: Documents of ``more``, in order.
+        kept: All documents that have a row, in order.
+    """
+    later = set(accepted)
+    others = (index for index in kept if index not in later)
+    document = pl.Series("", [*others, *accepted], dtype=pl.Int64)
+    return pl.concat([certain, more])[document.arg_sort()]

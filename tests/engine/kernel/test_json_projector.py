@@ -1,0 +1,340 @@
+from __future__ import annotations
+
+import dataclasses
+import datetime as dt  # noqa: TC003 - msgspec reads it
+import json
+from typing import TYPE_CHECKING, Annotated, Any, TypedDict
+
+import msgspec
+import polars as pl
+import pydantic
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from riverrun._kernel import Column, JsonProjector
+from riverrun.engine.kernel.json_fields import fields_of
+from riverrun.engine.kernel.json_projector import KernelJsonProjector, projects
+from riverrun.engine.reference.json_projector import ReferenceJsonProjector
+from riverrun.engine.schema import Record, Schema, TimestampMs
+
+from .json_cases import anything, record_types, spoiled, written
+
+if TYPE_CHECKING:
+    import random
+
+    from riverrun.engine.codec import DecodedValues
+
+kinds = st.sampled_from(["struct", "dataclass", "mapping"])
+
+
+class Order(Record):
+    user: str
+    order: int
+    amount: float
+    ts: TimestampMs
+    product: str
+
+
+class Address(Record):
+    city: str
+    zip_codes: list[int]
+
+
+class Person(Record):
+    name: str
+    address: Address | None = None
+    tags: list[str] | None = None
+    score: float = 1.5
+
+
+@dataclasses.dataclass
+class Point:
+    x: float
+    y: Annotated[float, "metres"] = 0.0
+    label: str | None = None
+
+
+class NamedPoint(TypedDict):
+    name: str
+    x: float
+
+
+ORDER = b'{"user":"ada","order":7,"amount":2.5,"ts":1700000000000,"product":"tea and biscuits"}'
+
+
+def rows_of(schema: Schema, decoded: DecodedValues) -> list[Any]:
+    if decoded.rows is not None:
+        return decoded.rows
+    assert decoded.frame is not None
+    return schema.to_rows(decoded.frame)
+
+
+def told(decoded: DecodedValues) -> list[tuple[int, type, str]]:
+    return [(index, type(error), str(error)) for index, error in decoded.failures]
+
+
+def exact(rows: list[Any]) -> str:
+    # Equal values may differ: 1 and 1.0 and True, 0.0 and -0.0.
+    return json.dumps(msgspec.to_builtins(rows), sort_keys=True)
+
+
+def assert_same(schema: Schema, documents: list[bytes | None]) -> None:
+    want = ReferenceJsonProjector(schema).project(documents)
+    got = KernelJsonProjector(schema).project(documents)
+    rows = rows_of(schema, got)
+    assert rows == want.rows
+    assert exact(rows) == exact(want.rows or [])
+    assert got.kept == want.kept
+    assert told(got) == told(want)
+    if got.frame is not None:
+        assert got.frame.schema == pl.Schema(schema.columns)
+
+
+def native(schema: Schema) -> JsonProjector:
+    fields = fields_of(schema)
+    assert fields is not None
+    return JsonProjector(fields)
+
+
+# --- any types and documents ------------------------------------------------------------------
+
+
+@given(data=st.data(), kind=kinds, chance=st.randoms(use_true_random=False))
+def test_plain_documents_leave_nothing_to_the_reference(
+    data: st.DataObject, kind: str, chance: random.Random
+) -> None:
+    record_type, values = data.draw(record_types(kind))
+    schema = Schema.of(record_type)
+    rows = data.draw(st.lists(values, max_size=6))
+    documents: list[bytes | None] = [written(row, chance, odd=False).encode() for row in rows]
+    _, uncertain = native(schema).project(documents)
+    assert uncertain == []
+    assert_same(schema, documents)
+
+
+@given(data=st.data(), kind=kinds, chance=st.randoms(use_true_random=False))
+def test_odd_documents_leave_nothing_to_the_reference(
+    data: st.DataObject, kind: str, chance: random.Random
+) -> None:
+    record_type, values = data.draw(record_types(kind))
+    schema = Schema.of(record_type)
+    rows = data.draw(st.lists(values, max_size=6))
+    extra = {f"{name} more": data.draw(anything) for name in schema.fields}
+    documents: list[bytes | None] = [
+        written({**extra, **row}, chance, odd=True).encode() for row in rows
+    ]
+    _, uncertain = native(schema).project(documents)
+    assert uncertain == []
+    assert_same(schema, documents)
+
+
+@given(data=st.data(), kind=kinds, chance=st.randoms(use_true_random=False))
+def test_spoiled_documents_are_judged_as_by_the_reference(
+    data: st.DataObject, kind: str, chance: random.Random
+) -> None:
+    record_type, values = data.draw(record_types(kind))
+    documents: list[bytes | None] = []
+    for row in data.draw(st.lists(values, max_size=8)):
+        document = written(row, chance, odd=chance.random() < 0.3).encode()
+        for _ in range(chance.randrange(3)):
+            document = spoiled(document, chance)
+        documents.append(document)
+    if chance.random() < 0.2:
+        documents.insert(0, None)
+    assert_same(Schema.of(record_type), documents)
+
+
+@given(data=st.data(), kind=kinds, chance=st.randoms(use_true_random=False))
+def test_values_of_other_types_are_judged_as_by_the_reference(
+    data: st.DataObject, kind: str, chance: random.Random
+) -> None:
+    record_type, values = data.draw(record_types(kind))
+    schema = Schema.of(record_type)
+    documents: list[bytes | None] = []
+    for row in data.draw(st.lists(values, max_size=8)):
+        row[chance.choice(list(schema.fields))] = data.draw(anything)
+        documents.append(written(row, chance, odd=True).encode())
+    assert_same(schema, documents)
+
+
+@given(text=st.from_regex(rb"\A-?[0-9]{0,25}(\.[0-9]{0,25})?([eE][+-]?[0-9]{0,4})?\Z"))
+def test_numbers_are_read_as_by_the_reference(text: bytes) -> None:
+    documents: list[bytes | None] = [
+        ORDER.replace(b"2.5", text),
+        ORDER.replace(b":7", b":" + text),
+        ORDER.replace(b"}", b',"more":' + text + b"}"),
+    ]
+    assert_same(Schema.of(Order), documents)
+
+
+# --- single cases -----------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "document",
+    [
+        ORDER.replace(b'"ada"', b'"ada","user":"bob"'),
+        ORDER.replace(b'"ada"', b'7,"user":"bob"'),
+        ORDER.replace(b'"user"', b'"\\u0075ser"'),
+        ORDER.replace(b'"ada"', b'"\xff"'),
+        ORDER.replace(b'"ada"', b'"ada","\xff":"\xff"'),
+        ORDER.replace(b'"ada"', b'"ada","deep":' + b"[" * 100 + b"]" * 100),
+        ORDER.replace(b'"ada"', b'"ada","deep":' + b"[" * 5000 + b"]" * 5000),
+        ORDER.replace(b":7", b":-9223372036854775808"),
+        ORDER.replace(b":7", b":9223372036854775808"),
+        ORDER.replace(b"2.5", b"1e999"),
+        ORDER.replace(b"2.5", b"-0"),
+        ORDER.replace(b"2.5", b"-0.0"),
+        ORDER.replace(b"2.5", b"-0e5"),
+        ORDER.replace(b"2.5", b"-1e-400"),
+        ORDER.replace(b"2.5", b"null"),
+        ORDER + b"\x00",
+        ORDER + b"\n ",
+        ORDER + ORDER,
+        b"\xef\xbb\xbf" + ORDER,
+        b"[]",
+        b"{}",
+        b"{",
+        b"",
+    ],
+)
+def test_single_documents(document: bytes) -> None:
+    assert_same(Schema.of(Order), [ORDER, document, ORDER])
+
+
+@pytest.mark.parametrize("cut", range(1, len(ORDER)))
+def test_a_document_is_not_read_beyond_its_end(cut: int) -> None:
+    # In the buffer, the rest of the document is right behind its first part.
+    documents = Column.of(pl.Series([ORDER, ORDER[:cut], ORDER[cut:], ORDER]))
+    rows, uncertain = native(Schema.of(Order)).project(documents)
+    assert uncertain == [1, 2]
+    assert len(pl.Series("", rows)) == 2
+
+
+def test_accepted_and_failed_documents_among_certain_ones_keep_their_places() -> None:
+    odd = ORDER.replace(b'"ada"', b'"eve","user":"bob"')
+    documents: list[bytes | None] = [odd, ORDER, None, odd, b"{", ORDER, odd]
+    assert_same(Schema.of(Order), documents)
+    assert_same(Schema.of(Order), [odd, ORDER, odd])
+    assert_same(Schema.of(Order), [odd, None])
+    assert_same(Schema.of(Order), [None])
+    assert_same(Schema.of(Order), [])
+
+
+def test_defaults_and_nested_values() -> None:
+    documents: list[bytes | None] = [
+        b'{"name":"ada"}',
+        b'{"name":"bob","address":{"city":"Ulm","zip_codes":[]},"tags":["a","\\n"],"score":2}',
+        b'{"name":"eve","address":{"zip_codes":[1,2],"city":"Ulm"},"tags":[]}',
+        b'{"name":"eve","address":{"city":"Ulm","zip_codes":[1,"2"]}}',
+        b'{"name":"eve","address":{"city":"Ulm"},"score":1.0}',
+    ]
+    assert_same(Schema.of(Person), documents)
+
+
+def test_defaults_of_dataclasses() -> None:
+    whole = b'{"x":1,"y":2,"label":"a"}'
+    assert_same(Schema.of(Point), [whole, b'{"x":1}', b'{"y":2}', whole])
+    assert_same(Schema.of(Point), [whole, b'{"x":1,"y":3}', b'{"x":1,"y":3,"y":4,"label":null}'])
+
+
+def test_a_projector_goes_on_as_keys_change_their_order() -> None:
+    schema = Schema.of(NamedPoint)
+    projector = native(schema)
+    for document in (b'{"name":"a","x":1}', b'{"x":2.5,"name":"b"}', b'{ "x" : 3, "name": "c"}'):
+        _, uncertain = projector.project([document] * 3)
+        assert uncertain == []
+    assert_same(schema, [b'{"name":"a","x":1}', b'{"x":2.5,"name":"b"}'])
+
+
+def test_texts_point_into_the_column_of_documents() -> None:
+    product = "tea and biscuits"
+    documents = [ORDER, ORDER.replace(b"tea and", b"tea\\u0020and")] * 3
+    rows, uncertain = native(Schema.of(Order)).project(Column.of(pl.Series(documents)))
+    assert uncertain == []
+    frame = pl.Series("", rows).struct.unnest()
+    assert frame["product"].to_list() == [product] * 6
+    assert frame.schema == pl.Schema(Schema.of(Order).columns)
+
+
+# --- which types ------------------------------------------------------------------------------
+
+
+def test_plain_records_are_read() -> None:
+    for record_type in (Order, Person, NamedPoint, Point):
+        assert projects(Schema.of(record_type))
+
+
+class Renamed(Record, rename="camel"):
+    user_name: str
+
+
+class Strict(Record, forbid_unknown_fields=True):
+    user: str
+
+
+class Checked(Record):
+    user: str
+
+    def __post_init__(self) -> None:
+        """Reject the nameless."""
+
+
+class Bounded(Record):
+    size: Annotated[int, msgspec.Meta(gt=0)]
+
+
+class Timed(Record):
+    at: dt.datetime
+
+
+class Free(Record):
+    value: Any
+
+
+class Deep(Record):
+    checked: list[Checked]
+
+
+class Model(pydantic.BaseModel):
+    user: str
+
+
+class Mixed(TypedDict):
+    order: Order
+
+
+class WithMapping(Record):
+    prices: dict[str, float]
+
+
+class Either(Record):
+    value: int | str
+
+
+@pytest.mark.parametrize(
+    "record_type",
+    [
+        *(Renamed, Strict, Checked, Bounded, Timed, Free, Deep, Model, Mixed, WithMapping, Either),
+        TypedDict("Odd", {"a\0b": int}),
+        msgspec.defstruct("Empty", []),
+        msgspec.defstruct("Wide", [(f"f{index}", int) for index in range(65)]),
+        dataclasses.make_dataclass("Made", [("x", int, dataclasses.field(init=False))]),
+    ],
+)
+def test_records_that_say_more_are_left_to_the_reference(record_type: type) -> None:
+    schema = Schema.of(record_type)
+    assert not projects(schema)
+    with pytest.raises(ValueError, match="the kernel does not read"):
+        KernelJsonProjector(schema)
+
+
+def test_plain_dicts_are_left_to_the_reference() -> None:
+    assert not projects(Schema(None, {}))
+
+
+def test_documents_are_bytes() -> None:
+    integers = Column.of(pl.Series([1, 2]))
+    with pytest.raises(TypeError, match="documents are bytes"):
+        native(Schema.of(Order)).project(integers)
