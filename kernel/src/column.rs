@@ -1,17 +1,25 @@
 //! Columns of bytes: what record batches are decoded to and encoded from.
 
 use arrow_array::BinaryViewArray;
-use arrow_buffer::Buffer;
+use arrow_buffer::{Buffer, NullBufferBuilder};
 
 /// Builds a column of byte strings that point into shared buffers: nothing is copied.
 ///
 /// The buffers live as long as any column that refers to them.
-#[derive(Default)]
 pub struct ViewBuilder {
     views: Vec<u128>,
-    nulls: Vec<bool>,
-    null_count: usize,
+    nulls: NullBufferBuilder,
     buffers: Vec<Buffer>,
+}
+
+impl Default for ViewBuilder {
+    fn default() -> Self {
+        Self {
+            views: Vec::new(),
+            nulls: NullBufferBuilder::new(0),
+            buffers: Vec::new(),
+        }
+    }
 }
 
 /// Longest value that a view holds itself; longer ones are in a buffer.
@@ -31,15 +39,29 @@ impl ViewBuilder {
         let at = self.buffers.len() - 1;
         let value = &self.buffers[at].as_slice()[start..start + len];
         self.views.push(view(value, at as u32, start as u32));
-        self.nulls.push(true);
+        self.nulls.append_non_null();
+    }
+
+    /// Adds `value`, which will be at `start` of the buffer that is added next.
+    ///
+    /// `finish` panics if it is not.
+    #[inline]
+    pub fn push_ahead(&mut self, value: &[u8], start: usize) {
+        self.views
+            .push(view(value, self.buffers.len() as u32, start as u32));
+        self.nulls.append_non_null();
     }
 
     /// Adds a null.
     #[inline]
     pub fn push_null(&mut self) {
         self.views.push(0);
-        self.nulls.push(false);
-        self.null_count += 1;
+        self.nulls.append_null();
+    }
+
+    /// Makes room for `count` more values.
+    pub fn reserve(&mut self, count: usize) {
+        self.views.reserve(count);
     }
 
     /// Returns the number of values so far.
@@ -52,17 +74,9 @@ impl ViewBuilder {
         self.views.is_empty()
     }
 
-    /// Forgets the first `count` values.
-    pub fn drop_front(&mut self, count: usize) {
-        self.views.drain(..count);
-        let dropped = self.nulls.drain(..count).filter(|valid| !valid).count();
-        self.null_count -= dropped;
-    }
-
     /// Returns the column.
     pub fn finish(self) -> BinaryViewArray {
-        let nulls = (self.null_count > 0).then(|| self.nulls.into());
-        BinaryViewArray::try_new(self.views.into(), self.buffers, nulls)
+        BinaryViewArray::try_new(self.views.into(), self.buffers, self.nulls.build())
             .expect("views are in bounds, each was made from a slice of its buffer")
     }
 }

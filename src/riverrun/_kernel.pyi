@@ -55,4 +55,30 @@ def write_documents(
 
     None if a type or a value is not known. The index is that of the first row with a float that
     has no JSON form, and there are no documents then.
+
+def decode_record_batches(
+    payload: bytes, offset: int, aborted: Sequence[tuple[int, int]], body_bytes_max: int
+) -> tuple[Column, Column, Column, Column, list[list[tuple[str, bytes | None]]] | None] | None:
+    """Return offsets, timestamps, keys, values and headers of the records of a chunk.
+
+    None if anything in it is damaged or not certain.
+    """
+
+def encode_record_batches(
+    keys: Sequence[bytes | None],
+    values: Sequence[bytes | None],
+    timestamps: Sequence[int],
+    max_batch_bytes: int,
+) -> list[tuple[bytes, int, int]] | None:
+    """Return payload, number of records and largest timestamp of each batch.
+
+    None for what is not certain: a record that is too large, or other types than these.
+    """
+
+def key_partitions(
+    keys: Sequence[bytes | None], count: int, without_key: int
+) -> tuple[list[int], bool] | None:
+    """Return the partition of each key, and whether one was None: ``without_key`` it is then.
+
+    None if the keys are of another type.
     """

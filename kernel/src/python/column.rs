@@ -9,8 +9,8 @@ use arrow_schema::{DataType, Field};
 use pyo3::exceptions::{PyIndexError, PyTypeError, PyValueError};
 use pyo3::prelude::*;
 use pyo3::types::{PyBytes, PyCapsule, PyList, PyTuple};
-use pyo3_arrow::input::AnyArray;
 use pyo3_arrow::ffi::to_array_pycapsules;
+use pyo3_arrow::input::AnyArray;
 
 /// A column of bytes or of integers, in Arrow's form.
 ///
@@ -50,7 +50,9 @@ impl Column {
                 let value = self.array.as_primitive::<Int64Type>().value(index);
                 Ok(value.into_pyobject(py)?.into_any())
             }
-            other => Err(PyTypeError::new_err(format!("a column of {other} is no sequence"))),
+            other => Err(PyTypeError::new_err(format!(
+                "a column of {other} is no sequence"
+            ))),
         }
     }
 }
@@ -61,7 +63,11 @@ impl Column {
         self.array.len()
     }
 
-    fn __getitem__<'py>(&self, py: Python<'py>, at: Bound<'py, PyAny>) -> PyResult<Bound<'py, PyAny>> {
+    fn __getitem__<'py>(
+        &self,
+        py: Python<'py>,
+        at: Bound<'py, PyAny>,
+    ) -> PyResult<Bound<'py, PyAny>> {
         let len = self.array.len() as isize;
         if let Ok(index) = at.extract::<isize>() {
             let found = if index < 0 { index + len } else { index };
@@ -109,10 +115,11 @@ impl Column {
 
     /// Returns the values at `indices`, in that order.
     fn take(&self, py: Python<'_>, indices: Vec<u32>) -> PyResult<Column> {
-        let taken = py.detach(|| {
-            arrow_select::take::take(&self.array, &UInt32Array::from(indices), None)
-        });
-        taken.map(Column::new).map_err(|error| PyIndexError::new_err(error.to_string()))
+        let taken =
+            py.detach(|| arrow_select::take::take(&self.array, &UInt32Array::from(indices), None));
+        taken
+            .map(Column::new)
+            .map_err(|error| PyIndexError::new_err(error.to_string()))
     }
 
     /// Returns columns of one type behind each other.
@@ -123,7 +130,9 @@ impl Column {
             let arrays: Vec<&dyn Array> = arrays.iter().map(AsRef::as_ref).collect();
             arrow_select::concat::concat(&arrays)
         });
-        joined.map(Column::new).map_err(|error| PyTypeError::new_err(error.to_string()))
+        joined
+            .map(Column::new)
+            .map_err(|error| PyTypeError::new_err(error.to_string()))
     }
 
     /// Returns whatever gives Arrow data, as a column; text as bytes. Nothing is copied.
@@ -143,7 +152,12 @@ impl Column {
         requested_schema: Option<Bound<'py, PyCapsule>>,
     ) -> PyResult<Bound<'py, PyTuple>> {
         let field = Arc::new(Field::new("", self.array.data_type().clone(), true));
-        Ok(to_array_pycapsules(py, field, &self.array, requested_schema)?)
+        Ok(to_array_pycapsules(
+            py,
+            field,
+            &self.array,
+            requested_schema,
+        )?)
     }
 }
 
