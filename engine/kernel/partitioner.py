@@ -4,10 +4,13 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from riverrun._kernel import key_partitions
+import polars as pl
+
+from riverrun._kernel import Column, key_partitions
+from riverrun.engine.byte_columns import as_list
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from riverrun.engine.byte_columns import ByteColumn, Integers
 
 
 class KernelPartitioner:
@@ -30,15 +33,17 @@ class KernelPartitioner:
         self._partitions = partitions
         self._without_key = 0
 
-    def partitions(self, keys: Sequence[bytes | None]) -> list[int]:
-        """Return the partition of each key."""
-        hashed = key_partitions(keys, self._partitions, self._without_key)
+    def partitions(self, keys: ByteColumn) -> Integers:
+        """Return the partition of each key: a Series for a Series, a list for other sequences."""
+        is_series = isinstance(keys, pl.Series)
+        taken = Column.of(keys) if is_series else keys
+        hashed = key_partitions(taken, self._partitions, self._without_key)
         if hashed is None:
-            # Any other sequence; what is not bytes is refused now.
-            hashed = key_partitions(list(keys), self._partitions, self._without_key)
+            # A sequence that is neither list nor tuple, or a Series of another type.
+            hashed = key_partitions(as_list(keys), self._partitions, self._without_key)
         if hashed is None:
-            raise TypeError("a key is bytes or None")
+            raise TypeError("keys are bytes or None")
         found, has_null = hashed
         if has_null:
             self._without_key = (self._without_key + 1) % self._partitions
-        return found
+        return pl.Series(found) if is_series else found.to_list()

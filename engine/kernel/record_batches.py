@@ -6,9 +6,11 @@ write, whatever raises) the reference is asked, so that results and errors are t
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
-from riverrun._kernel import decode_record_batches, encode_record_batches
+import polars as pl
+
+from riverrun._kernel import Column, decode_record_batches, encode_record_batches
 from riverrun.engine.batch import RawRecords
 from riverrun.engine.log import EncodedBatch
 from riverrun.engine.reference import decompression
@@ -17,6 +19,7 @@ from riverrun.engine.reference.record_batches import ReferenceRecordBatchCodec
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from riverrun.engine.byte_columns import ByteColumn, Integers
     from riverrun.engine.log import Chunk
 
 _REFERENCE = ReferenceRecordBatchCodec()
@@ -41,13 +44,22 @@ class KernelRecordBatchCodec:
         )
         if decoded is None:
             return _REFERENCE.decode(chunk)
-        return RawRecords(*chunk.partition, *decoded)
+        offsets, timestamps_ms, keys, values, headers = decoded
+        return RawRecords(
+            topic=chunk.partition.topic,
+            partition=chunk.partition.partition,
+            offsets=cast("Sequence[int]", offsets),
+            timestamps_ms=cast("Sequence[int]", timestamps_ms),
+            keys=cast("Sequence[bytes | None]", keys),
+            values=cast("Sequence[bytes | None]", values),
+            headers=headers,
+        )
 
     def encode(
         self,
-        keys: Sequence[bytes | None],
-        values: Sequence[bytes | None],
-        timestamps_ms: Sequence[int],
+        keys: ByteColumn,
+        values: ByteColumn,
+        timestamps_ms: Integers,
         headers: Sequence[Sequence[tuple[str, bytes | None]]] | None,
         max_batch_bytes: int,
     ) -> list[EncodedBatch]:
@@ -58,11 +70,14 @@ class KernelRecordBatchCodec:
         Raises:
             BatchTooLargeError: If one record alone is larger.
         """
-        encoded = (
-            encode_record_batches(keys, values, timestamps_ms, max_batch_bytes)
-            if headers is None
-            else None
-        )
+        encoded = None
+        if headers is None:
+            encoded = encode_record_batches(
+                Column.of(keys) if isinstance(keys, pl.Series) else keys,
+                Column.of(values) if isinstance(values, pl.Series) else values,
+                Column.of(timestamps_ms) if isinstance(timestamps_ms, pl.Series) else timestamps_ms,
+                max_batch_bytes,
+            )
         if encoded is None:
             return _REFERENCE.encode(keys, values, timestamps_ms, headers, max_batch_bytes)
         return [EncodedBatch(*batch) for batch in encoded]

@@ -55,6 +55,7 @@ def write_documents(
 
     None if a type or a value is not known. The index is that of the first row with a float that
     has no JSON form, and there are no documents then.
+    """
 
 def decode_record_batches(
     payload: bytes, offset: int, aborted: Sequence[tuple[int, int]], body_bytes_max: int
@@ -65,9 +66,9 @@ def decode_record_batches(
     """
 
 def encode_record_batches(
-    keys: Sequence[bytes | None],
-    values: Sequence[bytes | None],
-    timestamps: Sequence[int],
+    keys: Column | Sequence[bytes | None],
+    values: Column | Sequence[bytes | None],
+    timestamps: Column | Sequence[int],
     max_batch_bytes: int,
 ) -> list[tuple[bytes, int, int]] | None:
     """Return payload, number of records and largest timestamp of each batch.
@@ -76,9 +77,9 @@ def encode_record_batches(
     """
 
 def key_partitions(
-    keys: Sequence[bytes | None], count: int, without_key: int
-) -> tuple[list[int], bool] | None:
-    """Return the partition of each key, and whether one was None: ``without_key`` it is then.
+    keys: Column | Sequence[bytes | None], count: int, without_key: int
+) -> tuple[Column, bool] | None:
+    """Return the partition of each key, and whether any is None: they are in ``without_key``.
 
     None if the keys are of another type.
     """

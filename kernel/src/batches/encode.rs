@@ -79,7 +79,8 @@ impl PlainBatch {
             + bytes_size(key)
             + bytes_size(value);
         let size = varint::size(len as i64) + len;
-        if self.count > 0 && self.bytes.len() + size > max_batch_bytes {
+        // Not filled to the last byte: so it is in the reference.
+        if self.count > 0 && self.bytes.len() + size >= max_batch_bytes {
             return false;
         }
         let bytes = &mut self.bytes;

@@ -107,23 +107,24 @@ fn key_partitions(
     keys: &Bound<'_, PyAny>,
     count: u32,
     without_key: u32,
-) -> Option<(Vec<u32>, bool)> {
+) -> Option<(Column, bool)> {
     let keys = Values::of(keys)?;
     if count == 0 {
         return None;
     }
-    Some(py.detach(|| {
+    let (partitions, has_null) = py.detach(|| {
         let mut has_null = false;
-        let mut partition = |index: usize| match keys.get(index) {
+        let partition = |index: usize| match keys.get(index) {
             Some(key) => partition::partition_of(key, count),
             None => {
                 has_null = true;
                 without_key
             }
         };
-        let partitions = (0..keys.len()).map(&mut partition).collect();
+        let partitions: Vec<i64> = (0..keys.len()).map(partition).map(i64::from).collect();
         (partitions, has_null)
-    }))
+    });
+    Some((Column::of_integers(partitions.into()), has_null))
 }
 
 /// Byte strings of Python, held in either form.
