@@ -66,7 +66,7 @@ mod tests {
             for value in [
                 1i64 << shift,
                 (1i64 << shift).wrapping_neg(),
-                (1i64 << shift) - 1,
+                (1i64 << shift).wrapping_sub(1),
             ] {
                 let mut data = vec![7];
                 write(&mut data, value);
