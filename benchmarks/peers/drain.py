@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from riverrun.engine.log import Log, LogReader
 
 POLL_MS = 50
-DRAIN_TIMEOUT_S = 240.0
+DRAIN_TIMEOUT_S = 180.0
 
 _LENGTH = struct.Struct(">i")
 _LENGTH_AT, _ATTRIBUTES_AT, _COUNT_AT, _HEAD_BYTES = 8, 22, 57, 12

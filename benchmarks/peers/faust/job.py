@@ -11,7 +11,11 @@ from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
-import faust
+import mode.loop
+
+mode.loop.use("uvloop")  # before Faust imports asyncio
+
+import faust  # noqa: E402
 
 AMOUNT_MIN = 100.0
 WINDOW_MS = 60_000
@@ -21,7 +25,6 @@ app = faust.App(
     broker=f"kafka://{os.environ['BENCH_BROKER']}",
     store="memory://",
     datadir=Path(os.environ["BENCH_STATE"]),
-    loop="uvloop",
     topic_partitions=1,
     topic_disable_leader=True,
     consumer_auto_offset_reset="earliest",
@@ -30,7 +33,7 @@ app = faust.App(
     web_enabled=False,
 )
 source = app.topic(
-    os.environ["BENCH_INPUT"], key_serializer="raw", value_serializer="json", value_type=dict
+    os.environ["BENCH_INPUT"], key_serializer="raw", value_serializer="json"
 )
 sink = app.topic(os.environ["BENCH_OUTPUT"], key_serializer="raw", value_serializer="json")
 
