@@ -23,6 +23,7 @@ from . import latency, restart, throughput
 from .engine import ROOT, EngineFailedError
 from .machine import facts
 from .orders import TIMEOUT_MS
+from .peers import command as peers
 from .report import Report
 
 if TYPE_CHECKING:
@@ -132,6 +133,9 @@ def _say(what: str) -> None:
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Measure and print; 0 if all figures could be had, whatever they are."""
+    argv = sys.argv[1:] if argv is None else argv
+    if peers.asked_for(argv):
+        return peers.main(argv)
     arguments = _arguments(argv)
     began_s = time.monotonic()
     address = from_environment()

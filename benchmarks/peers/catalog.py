@@ -7,8 +7,12 @@ own under ``.cache/peers``. What is said of an engine in the results is said her
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
 
 FOLDER = Path(__file__).resolve().parent
 JOBS = ("filter", "window")
@@ -42,10 +46,12 @@ class Peer:
         package: The line of the requirements or the artifact whose version is its version.
         guarantee: What its jobs run with: the strongest that it has.
         setting: How it is configured, in a few words.
-        size: What it drains; seconds of work for an engine of its speed.
-        quick: The same with ``--peers-quick``.
-        end: How the end of a drain is seen, per job.
+        records: What it drains per job: some twenty seconds of work for an engine of its speed.
+        short_share: Share of them in the short drain. A fifth where a compiler warms up first.
+        end: How the end of a drain is seen.
         updates: Whether ``window`` puts out updates, the last of which counts, or final results.
+        variables: More environment variables for its job.
+        folder_name: Where its job is, if not in a folder of its name.
     """
 
     name: str
@@ -53,15 +59,22 @@ class Peer:
     package: str
     guarantee: str
     setting: str
-    size: Size
-    quick: Size
+    records: Mapping[str, int]
+    short_share: float = 0.1
     end: str = ALL_RESULTS
     updates: bool = False
+    variables: Mapping[str, str] = field(default_factory=dict[str, str])
+    folder_name: str = ""
 
     @property
     def folder(self) -> Path:
         """Where its jobs are."""
-        return FOLDER / self.name
+        return FOLDER / (self.folder_name or self.name)
+
+    def size(self, job: str, *, quick: bool) -> Size:
+        """Return what it drains; with ``quick`` half of that."""
+        long = self.records[job] // (2 if quick else 1)
+        return Size(long, int(long * self.short_share))
 
     def version(self) -> str:
         """Return the version that is pinned."""
@@ -90,10 +103,23 @@ PEERS = (
         package="kafka-streams",
         guarantee="exactly once (`exactly_once_v2`), commits each 100 ms",
         setting="Java, one stream thread, RocksDB with a cache of 64 MB, Jackson",
-        size=Size(6_000_000, 1_500_000),
-        quick=Size(3_000_000, 600_000),
+        records={"filter": 6_000_000, "window": 6_000_000},
+        short_share=0.2,
         end=ALL_COMMITTED,
         updates=True,
+    ),
+    Peer(
+        name="kafka_streams_500ms",
+        title="Kafka Streams, 500 ms",
+        package="kafka-streams",
+        guarantee="exactly once (`exactly_once_v2`), commits each 500 ms",
+        setting="as above, committing as seldom as riverrun while it catches up",
+        records={"filter": 6_000_000, "window": 6_000_000},
+        short_share=0.2,
+        end=ALL_COMMITTED,
+        updates=True,
+        variables={"BENCH_COMMIT_MS": "500"},
+        folder_name="kafka_streams",
     ),
     Peer(
         name="flink",
@@ -101,8 +127,8 @@ PEERS = (
         package="apache-flink",
         guarantee="exactly once (checkpoints each second, transactional sink)",
         setting="mini cluster, parallelism 1, state on the heap, object reuse",
-        size=Size(6_000_000, 1_500_000),
-        quick=Size(3_000_000, 600_000),
+        records={"filter": 6_000_000, "window": 6_000_000},
+        short_share=0.2,
     ),
     Peer(
         name="pathway",
@@ -110,8 +136,7 @@ PEERS = (
         package="pathway",
         guarantee="at least once (persistence in the file system)",
         setting="one thread, `exactly_once_behavior` windows",
-        size=Size(1_000_000, 100_000),
-        quick=Size(500_000, 50_000),
+        records={"filter": 4_000_000, "window": 1_000_000},
     ),
     Peer(
         name="bytewax",
@@ -119,8 +144,7 @@ PEERS = (
         package="bytewax",
         guarantee="at least once (recovery store, snapshots each 10 s)",
         setting="one worker, batches of 1,000, msgspec for JSON; ends at the end of the input",
-        size=Size(800_000, 80_000),
-        quick=Size(400_000, 40_000),
+        records={"filter": 3_000_000, "window": 800_000},
         end=ENDED,
     ),
     Peer(
@@ -129,8 +153,7 @@ PEERS = (
         package="quixstreams",
         guarantee="exactly once, commits each 5 s",
         setting="RocksDB with changelog, windows closed by partition",
-        size=Size(600_000, 60_000),
-        quick=Size(300_000, 30_000),
+        records={"filter": 1_500_000, "window": 600_000},
     ),
     Peer(
         name="faust",
@@ -138,8 +161,7 @@ PEERS = (
         package="faust-streaming",
         guarantee="at least once",
         setting="table in memory with changelog, orjson, an update per record",
-        size=Size(80_000, 8_000),
-        quick=Size(40_000, 4_000),
+        records={"filter": 120_000, "window": 80_000},
         updates=True,
     ),
 )

@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from riverrun.engine.log import Log, LogReader
 
 POLL_MS = 50
-DRAIN_TIMEOUT_S = 180.0
+DRAIN_TIMEOUT_S = 240.0
 
 _LENGTH = struct.Struct(">i")
 _LENGTH_AT, _ATTRIBUTES_AT, _COUNT_AT, _HEAD_BYTES = 8, 22, 57, 12
@@ -126,7 +126,9 @@ def expected(job: str, stream: OrderStream) -> pl.DataFrame:
     return stream.expected_window() if job == "window" else stream.expected_filter()
 
 
-def final_results(job: str, values: list[bytes], like: pl.DataFrame, *, updates: bool) -> pl.DataFrame:
+def final_results(
+    job: str, values: list[bytes], like: pl.DataFrame, *, updates: bool
+) -> pl.DataFrame:
     """Return the output as a frame in the order of what is expected.
 
     The order that closes the windows is no order, and of updates the last one counts.
@@ -139,15 +141,18 @@ def final_results(job: str, values: list[bytes], like: pl.DataFrame, *, updates:
     return found.filter(pl.col("user") != "closing").sort("window_start", "user")
 
 
-async def measure(log: Log, broker: str, peer: Peer, job: str, inputs: Inputs, size: Size) -> PeerResult:
+async def measure(
+    log: Log, broker: str, peer: Peer, job: str, inputs: Inputs, *, size: Size
+) -> PeerResult:
     """Drain both topics, check what came out, and return what it took.
 
     Raises:
         EngineFailedError: If the engine ends or takes too long.
         WrongOutputError: If a result is missing, twice, or not what it should be.
     """
-    short = await _drain(log, broker, peer, job, await inputs.topic(size.short), inputs.stream(size.short))
-    long = await _drain(log, broker, peer, job, await inputs.topic(size.long), inputs.stream(size.long))
+    drains = _Drains(log, broker, peer, job)
+    short = await drains.run(await inputs.topic(size.short), inputs.stream(size.short))
+    long = await drains.run(await inputs.topic(size.long), inputs.stream(size.long))
     records = size.long - size.short
     per_cpu_s = records / (long.cpu_s - short.cpu_s)
     return PeerResult(
@@ -163,39 +168,54 @@ async def measure(log: Log, broker: str, peer: Peer, job: str, inputs: Inputs, s
     )
 
 
-async def _drain(log: Log, broker: str, peer: Peer, job: str, source: str, stream: OrderStream) -> _Drained:
-    name = f"{peer.name.replace('_', '-')}-{job}-{next(_numbers)}"
-    sink = f"{name}-output"
-    await new_topic(log, sink)
-    like = await asyncio.to_thread(expected, job, stream)
-    # Where each record makes an update, the one that closes the windows does so too.
-    wanted = stream.count + 1 if peer.updates and job == "window" else like.height
-    settings = {
-        "BENCH_BROKER": broker,
-        "BENCH_JOB": name,
-        "BENCH_TOPOLOGY": job,
-        "BENCH_INPUT": source,
-        "BENCH_OUTPUT": sink,
-    }
-    reader = await log.open_reader({TopicPartition(sink, 0): 0})
-    try:
-        with ProcessTree(name, command(peer), {**settings, **variables(peer)}) as tree:
-            watch = _Watch(log, reader, tree)
-            if peer.end == ENDED:
-                await watch.until_ended()
-            elif peer.end == ALL_COMMITTED:
-                await watch.until_committed(name, source)
-            else:
-                await watch.until_readable(wanted)
-            usage = tree.usage()
-            wall_s = time.monotonic() - tree.started_s
-    finally:
-        await reader.close()
-    values = await read_all(log, sink)
-    found = await asyncio.to_thread(final_results, job, values, like, updates=peer.updates)
-    if not found.equals(like):
-        raise WrongOutputError(_difference(name, found, like))
-    return _Drained(usage.cpu_s, wall_s, usage.peak_mb, watch.first_result_s, len(values))
+@dataclass(frozen=True, slots=True)
+class _Drains:
+    log: Log
+    broker: str
+    peer: Peer
+    job: str
+
+    async def run(self, source: str, stream: OrderStream) -> _Drained:
+        """Drain one topic and compare all that came out."""
+        name = f"{self.peer.name.replace('_', '-')}-{self.job}-{next(_numbers)}"
+        sink = f"{name}-output"
+        await new_topic(self.log, sink)
+        like = await asyncio.to_thread(expected, self.job, stream)
+        reader = await self.log.open_reader({TopicPartition(sink, 0): 0})
+        settings = {
+            "BENCH_BROKER": self.broker,
+            "BENCH_JOB": name,
+            "BENCH_TOPOLOGY": self.job,
+            "BENCH_INPUT": source,
+            "BENCH_OUTPUT": sink,
+        }
+        try:
+            with ProcessTree(name, command(self.peer), settings | variables(self.peer)) as tree:
+                watch = _Watch(self.log, reader, tree)
+                await self._until_end(watch, name, source, self._results(stream, like))
+                usage = tree.usage()
+                wall_s = time.monotonic() - tree.started_s
+        finally:
+            await reader.close()
+        values = await read_all(self.log, sink)
+        updates = self.peer.updates
+        found = await asyncio.to_thread(final_results, self.job, values, like, updates=updates)
+        if not found.equals(like):
+            raise WrongOutputError(_difference(name, found, like))
+        return _Drained(usage.cpu_s, wall_s, usage.peak_mb, watch.first_result_s, len(values))
+
+    def _results(self, stream: OrderStream, like: pl.DataFrame) -> int:
+        if self.peer.updates and self.job == "window":
+            return stream.count + 1  # of the record that closes the windows there is one too
+        return like.height
+
+    async def _until_end(self, watch: _Watch, name: str, source: str, results: int) -> None:
+        if self.peer.end == ENDED:
+            await watch.until_ended()
+        elif self.peer.end == ALL_COMMITTED:
+            await watch.until_committed(name, source)
+        else:
+            await watch.until_readable(results)
 
 
 class _Watch:
@@ -245,5 +265,3 @@ def _difference(name: str, found: pl.DataFrame, like: pl.DataFrame) -> str:
         f"expected; {missing.height:,} are missing, like {missing.head(2).to_dicts()}, and "
         f"{extra.height:,} should not be there, like {extra.head(2).to_dicts()}"
     )
-
-

@@ -9,12 +9,13 @@ import hashlib
 import shutil
 import subprocess
 import sys
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from benchmarks.engine import ROOT
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from .catalog import Peer
 
 CACHE = ROOT / ".cache" / "peers"
@@ -28,7 +29,7 @@ class PeerNotAvailableError(Exception):
 
 def home_of(peer: Peer) -> Path:
     """Return the folder of its environment."""
-    return CACHE / peer.name
+    return CACHE / peer.folder.name
 
 
 def install(peer: Peer) -> None:
@@ -38,9 +39,7 @@ def install(peer: Peer) -> None:
         PeerNotAvailableError: If a tool is missing or fails.
     """
     home, sources = home_of(peer), peer.folder
-    files = sorted(
-        path for path in sources.iterdir() if path.suffix in (".txt", ".xml", ".java")
-    )
+    files = sorted(path for path in sources.iterdir() if path.suffix in (".txt", ".xml", ".java"))
     wanted = hashlib.sha256(b"\0".join(path.read_bytes() for path in files)).hexdigest()
     stamp = home / "installed"
     if stamp.exists() and stamp.read_text() == wanted:
@@ -66,7 +65,7 @@ def install(peer: Peer) -> None:
 def command(peer: Peer) -> list[str]:
     """Return what starts a job; which one, and on what, is told by the environment variables."""
     home = home_of(peer)
-    if peer.name == "kafka_streams":
+    if peer.folder.name == "kafka_streams":
         flags = ["-Xms1g", "-Xmx1g", "-XX:ActiveProcessorCount=1", "-XX:+UseSerialGC"]
         return ["java", *flags, "-cp", f"{home / 'classes'}:{home / 'jars'}/*", "OrdersJob"]
     return [str(home / "bin" / "python"), str(peer.folder / "job.py")]
@@ -75,7 +74,7 @@ def command(peer: Peer) -> list[str]:
 def variables(peer: Peer) -> dict[str, str]:
     """Return more environment variables for its processes."""
     if peer.name != "flink":
-        return {}
+        return dict(peer.variables)
     flags = "-Xms2g -Xmx2g -XX:ActiveProcessorCount=1 -XX:+UseSerialGC"
     # Beside the options of the distribution, which open modules that it needs.
     return {"JVM_ARGS": flags, "BENCH_JARS": str(home_of(peer) / "jars")}

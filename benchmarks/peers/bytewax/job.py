@@ -148,7 +148,11 @@ def main() -> None:
     store = Path(os.environ["BENCH_STATE"])
     init_db_dir(store, 1)
     cluster_main(
-        flow, [], 0, epoch_interval=timedelta(seconds=10), recovery_config=RecoveryConfig(str(store))
+        flow,
+        [],
+        0,
+        epoch_interval=timedelta(seconds=10),
+        recovery_config=RecoveryConfig(str(store)),
     )
 
 

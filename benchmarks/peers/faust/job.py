@@ -32,9 +32,7 @@ app = faust.App(
     producer_linger=0.1,
     web_enabled=False,
 )
-source = app.topic(
-    os.environ["BENCH_INPUT"], key_serializer="raw", value_serializer="json"
-)
+source = app.topic(os.environ["BENCH_INPUT"], key_serializer="raw", value_serializer="json")
 sink = app.topic(os.environ["BENCH_OUTPUT"], key_serializer="raw", value_serializer="json")
 
 

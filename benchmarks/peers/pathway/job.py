@@ -37,9 +37,9 @@ def window(orders: pw.Table) -> pw.Table:
         behavior=pw.temporal.exactly_once_behavior(shift=OUT_OF_ORDERNESS_MS),
     )
     return minutes.reduce(
-        user=pw.this._pw_instance,
-        window_start=pw.this._pw_window_start,
-        window_end=pw.this._pw_window_end,
+        user=pw.this["_pw_instance"],
+        window_start=pw.this["_pw_window_start"],
+        window_end=pw.this["_pw_window_end"],
         total=pw.reducers.sum(pw.this.amount),
         orders=pw.reducers.count(),
     )

@@ -34,9 +34,7 @@ def main() -> None:
     sink = application.topic(os.environ["BENCH_OUTPUT"], value_serializer="json")
     orders = application.dataframe(source)
     if os.environ["BENCH_TOPOLOGY"] == "window":
-        sums = orders.tumbling_window(WINDOW_MS, GRACE_MS).agg(
-            total=Sum("amount"), orders=Count()
-        )
+        sums = orders.tumbling_window(WINDOW_MS, GRACE_MS).agg(total=Sum("amount"), orders=Count())
         # One record closes the windows of all keys of its partition.
         results = sums.final(closing_strategy="partition").apply(_result, metadata=True)
         results.to_topic(sink)
