@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING
 from riverrun import _kernel as _kernel
 from riverrun.engine.reference import ReferencePlane
 
+from .window_table import KernelWindowTable
+
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
@@ -61,4 +63,4 @@ class KernelPlane:
         self, aggregates: Mapping[str, AggregateKind], prefix: bytes, reader: StateReader
     ) -> WindowTable:
         """Return a table for the named aggregates, keeping its rows below ``prefix``."""
-        return self._reference.window_table(aggregates, prefix, reader)
+        return KernelWindowTable(aggregates, prefix, reader)

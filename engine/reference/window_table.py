@@ -31,6 +31,7 @@ if TYPE_CHECKING:
 
     from .accumulators import Array, Part
 
+    AdoptedRows = Sequence[tuple[bytes, bytes]]
     _Fresh = tuple[int, Slice, list[bytes]]  # start of a slice, the slice, state keys new in it
 
 _SLICE = "\0slice"
@@ -68,6 +69,36 @@ class ReferenceWindowTable:
         if self._opened is None:
             self._opened = stored_slices(self._reader, self._prefix)
         return self._opened
+
+    def adopt(self, start: int, slice_: Slice, rows: AdoptedRows, *, is_dirty: bool) -> None:
+        """Take over rows of a slice that another table held; called before anything else.
+
+        Args:
+            start: Start of the slice.
+            slice_: The slice, empty, or with the rows of an earlier call.
+            rows: State keys and stored rows.
+            is_dirty: Whether the store does not have them yet.
+        """
+        if self._opened is None:
+            self._opened = SliceIndex()
+        if start not in self._opened.by_start:
+            self._opened.add(start, slice_)
+        for keys, tags, parts in self._decode(rows):
+            slots = self._arrays.take([start] * len(keys), keys)
+            slice_.slots.update(zip(keys, slots, strict=True))
+            self._arrays.widen(self._widest(tags))
+            self._arrays.put(np.array(slots), parts, is_dirty=is_dirty)
+
+    def adopt_types(self, tags: Sequence[str], removed: tuple[int, int] | None) -> None:
+        """Take over what else another table knew; called before anything else.
+
+        Args:
+            tags: Type of each aggregate's values.
+            removed: Slices ``[from, to)`` that the store still has.
+        """
+        self._opened = self._opened or SliceIndex()
+        self._arrays.widen(self._widest(tags))
+        self._removed = removed
 
     # --- update ------------------------------------------------------------------------------
 

@@ -83,3 +83,69 @@ def key_partitions(
 
     None if the keys are of another type.
     """
+
+Results = tuple[Column, Column, bool, list[Column]] | int | None
+"""Starts of windows, keys, whether these are state keys, and a column per aggregate.
+
+None if there are no rows, the number of an aggregate if its sum does not fit in 64 bits.
+"""
+
+class WindowRows:
+    """Keyed window aggregates of numbers; ``KernelWindowTable`` makes use of it."""
+
+    def __init__(self, kinds: Sequence[str], prefix: bytes) -> None: ...
+    @property
+    def tags(self) -> list[str]:
+        """Type of each aggregate's values, as far as seen."""
+    @property
+    def size(self) -> int:
+        """Bytes of memory that the rows take, about."""
+    def knows(self, tags: Sequence[str]) -> bool:
+        """Return whether values of some types can be held here."""
+    def widen(self, tags: Sequence[str]) -> None:
+        """Make room for values of wider types."""
+    def open_slices(self, slices: Sequence[tuple[int, int]]) -> None:
+        """Add slices that the store has rows of: start, number of rows."""
+    def slices(self) -> list[int]:
+        """Return the starts of all slices, in order."""
+    def prepare(
+        self,
+        keys: Any,
+        form: str,
+        slice_starts: Any,
+        times: Any | None,
+        inputs: Sequence[Any | None],
+    ) -> list[bytes]:
+        """Take a batch, and return the state keys of rows that the store may have."""
+    def apply(self, tags: Sequence[str]) -> int | None:
+        """Add the batch, with values of the types ``tags``.
+
+        Returns the number of an aggregate whose sum overflows: then nothing is added.
+        """
+    def abandon(self) -> None:
+        """Forget what was prepared."""
+    def take_stored(
+        self, names: Sequence[bytes], rows: Sequence[bytes | None], at: int, hold: bool
+    ) -> tuple[int, list[str] | None]:
+        """Take rows of the store, to be held or read once, from ``at`` on.
+
+        Returns how far it came and, if that row has values of other types, their tags.
+        """
+    def group(self, windows: Sequence[int], size: int, rows_max: int) -> tuple[list[int], int]:
+        """Return the next windows that have rows, and where in ``windows`` to go on."""
+    def incomplete_runs(self, start: int, end: int) -> list[tuple[int, int]]:
+        """Return first and last of runs of slices that have rows in the store alone."""
+    def collect(self, windows: Sequence[int], size: int) -> Results:
+        """Return results of windows."""
+    def prepare_pairs(self, windows: Sequence[int], size: int, keys: Any, form: str) -> list[bytes]:
+        """Begin to read one key of each window; return the keys of rows the store may have."""
+    def collect_pairs(self, windows: Sequence[int], size: int) -> Results:
+        """Return results of one key of each window."""
+    def remove_below(self, start: int) -> int | None:
+        """Drop all slices before ``start``, and return where the first of them began."""
+    def drain(self, size_max: int) -> list[tuple[bytes, bytes, int, bytes]]:
+        """Return what changed as blocks; above ``size_max`` bytes, drop what was clean before."""
+    def export(
+        self, start: int
+    ) -> tuple[bool, int, list[tuple[bytes, bytes]], list[tuple[bytes, bytes]]]:
+        """Return a slice: whether it is complete, its rows in all, clean rows and changed ones."""

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import datetime as dt
 from decimal import Decimal
+from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 import polars as pl
@@ -12,6 +13,7 @@ from hypothesis import strategies as st
 from riverrun.engine.batch import KEY, TIME, key_series, keys_to_list
 from riverrun.engine.keys import key_to_state
 from riverrun.engine.plane import WINDOW
+from riverrun.engine.planes import why_reference
 from riverrun.engine.reference import slice_index, window_rows
 from riverrun.engine.reference import window_table as subject
 from riverrun.engine.reference.window_table import ReferenceWindowTable
@@ -20,6 +22,9 @@ from riverrun.state.memory import MemoryStore
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
+    from types import ModuleType
+
+    from riverrun.engine.plane import WindowTable
 
 PREFIX = b"win:"
 KINDS: dict[str, Any] = {
@@ -35,12 +40,30 @@ KINDS: dict[str, Any] = {
 SLICE_MS = 10
 
 
-def table(store: MemoryStore | None = None, kinds: dict[str, Any] = KINDS) -> ReferenceWindowTable:
-    return ReferenceWindowTable(kinds, PREFIX, store or MemoryStore())
+TABLES: dict[str, Any] = {"reference": ReferenceWindowTable}
+SUBJECTS: list[ModuleType] = [subject]
+if why_reference() is None:
+    kernel_subject = import_module("riverrun.engine.kernel.window_table")
+    TABLES["kernel"] = kernel_subject.KernelWindowTable
+    SUBJECTS.append(kernel_subject)
+chosen: list[str] = []
+
+
+@pytest.fixture(autouse=True, scope="module", params=TABLES)
+def plane(request: pytest.FixtureRequest) -> Iterator[str]:
+    """The plane whose table ``table`` makes."""
+    chosen.append(request.param)
+    yield request.param
+    chosen.clear()
+
+
+def table(store: MemoryStore | None = None, kinds: dict[str, Any] = KINDS) -> WindowTable:
+    """Return a table of the plane at hand."""
+    return TABLES[chosen[-1]](kinds, PREFIX, store or MemoryStore())
 
 
 def add(
-    into: ReferenceWindowTable,
+    into: WindowTable,
     rows: list[tuple[Any, int, Any]],
     dtype: Any = None,
     kinds: dict[str, Any] = KINDS,
@@ -57,7 +80,7 @@ def add(
 
 
 def results(
-    of: ReferenceWindowTable,
+    of: WindowTable,
     start: int = -1000,
     end: int = 10_000,
     keys: pl.Series | None = None,
@@ -69,7 +92,7 @@ def results(
 
 
 def results_by_window(
-    of: ReferenceWindowTable, windows: Sequence[int], size: int, keys: pl.Series | None = None
+    of: WindowTable, windows: Sequence[int], size: int, keys: pl.Series | None = None
 ) -> dict[tuple[int, Any], dict[str, Any]]:
     """Return the results of windows by window and key."""
     found: dict[tuple[int, Any], dict[str, Any]] = {}
@@ -82,10 +105,10 @@ def results_by_window(
     return found
 
 
-def drain(of: ReferenceWindowTable) -> Delta:
+def drain(of: WindowTable) -> Delta:
     delta = Delta()
     of.drain_delta(delta)
-    return delta
+    return delta.unfolded()
 
 
 def model(rows: list[tuple[Any, int, Any]]) -> dict[Any, dict[str, Any]]:
@@ -336,7 +359,8 @@ def test_keys_of_every_form_come_back_as_given(name: str) -> None:
 
 
 def test_many_results_come_in_several_frames(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(subject, "_FRAME_ROWS_MAX", 10)
+    for module in SUBJECTS:
+        monkeypatch.setattr(module, "_FRAME_ROWS_MAX", 10)
     one = table()
     add(one, [(i, 5, i) for i in range(25)])
     assert [frame.height for frame in one.read([0], 10)] == [10, 10, 5]
@@ -424,7 +448,7 @@ class Readable:
         self.store = MemoryStore()
         self._pending: Delta | None = None
 
-    def barrier(self, of: ReferenceWindowTable) -> None:
+    def barrier(self, of: WindowTable) -> None:
         self.settle()
         self._pending = drain(of)
 
@@ -476,8 +500,11 @@ def test_any_history_gives_what_the_definition_says(history: list[Any], bound: i
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(subject, "CACHED_ROWS_MAX", bound)
         # Bounds that a few rows reach, so that work is done in parts.
-        patch.setattr(subject, "_FRAME_ROWS_MAX", bound + 1)
-        patch.setattr(subject, "_LOADED_ROWS_MAX", bound + 1)
+        for module in SUBJECTS:
+            patch.setattr(module, "_FRAME_ROWS_MAX", bound + 1)
+            patch.setattr(module, "_LOADED_ROWS_MAX", bound + 1)
+        for module in SUBJECTS[1:]:
+            patch.setattr(module, "CACHED_BYTES_MAX", bound * 1000)
         patch.setattr(window_rows, "_PENDING_ROWS_MAX", bound + 1)
         patch.setattr(slice_index, "_COUNTED_ROWS_MAX", bound)
         _run(history)
@@ -513,7 +540,7 @@ def _run(history: list[Any]) -> None:
 
 
 def _compare(
-    one: ReferenceWindowTable,
+    one: WindowTable,
     rows: list[Any],
     first: int,
     count: int,

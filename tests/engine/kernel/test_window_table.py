@@ -1,0 +1,238 @@
+"""What the window tables of both planes have in common, over histories that change the plane."""
+
+from __future__ import annotations
+
+import datetime as dt
+from operator import methodcaller
+from typing import TYPE_CHECKING, Any
+
+import polars as pl
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from riverrun.engine.batch import KEY, TIME, key_series
+from riverrun.engine.kernel import window_table as subject
+from riverrun.engine.kernel.window_table import KernelWindowTable
+from riverrun.engine.reference.window_table import ReferenceWindowTable
+from riverrun.state import Delta
+from riverrun.state.memory import MemoryStore
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from riverrun.engine.plane import WindowTable
+
+PREFIX = b"win:"
+SLICE_MS = 10
+KINDS: dict[str, Any] = {
+    "n": "count",
+    "present": "count_values",
+    "total": "sum",
+    "average": "mean",
+    "low": "min",
+    "high": "max",
+    "opening": "first",
+    "closing": "last",
+}
+KEY_FORMS: dict[str, list[Any]] = {
+    "text": ["", "a", "aa", "ab", "b", "é\0", "a long key that no view holds by itself", "7"],
+    "int": [7, -1, 2**62, 0, 10, -(2**63), 2**63 - 1],
+    "bool": [True, False],
+    "bytes": [b"", b"\xff\x00", b"a"],
+    "composite": [("ada", 7), ("ada", 8), ("", -1)],
+    "longer composite": [("ada", 7, True), ("", 0, False)],
+}
+# Halves, so that the order in which they are added up makes no difference.
+VALUES: dict[str, tuple[Any, list[Any]]] = {
+    "int": (pl.Int64, [None, 1, -3, 5, 1000]),
+    "float": (pl.Float64, [None, 1.5, -3.0, float("inf"), 2.5]),
+    "null": (pl.Null, [None]),
+}
+OTHERS: dict[str, tuple[Any, list[Any]]] = {
+    "date": (pl.Date, [None, dt.date(2026, 1, 2), dt.date(1900, 1, 1)]),
+    "datetime": (pl.Datetime("us", "UTC"), [None, dt.datetime(2026, 1, 2, tzinfo=dt.UTC)]),
+    "text": (pl.String, [None, "b", "a"]),
+    "bool": (pl.Boolean, [None, True, False]),
+}
+
+add = st.tuples(
+    st.just("add"),
+    st.sampled_from(list(KEY_FORMS)),
+    st.sampled_from(list(VALUES)),
+    st.sampled_from(["", "", "", *OTHERS]),
+    st.lists(
+        st.tuples(st.integers(0, 99), st.integers(-20, 59), st.integers(0, 99)),
+        min_size=1,
+        max_size=15,
+    ),
+)
+history = st.lists(
+    st.one_of(
+        add,
+        add,
+        st.tuples(st.just("overflow"), st.integers(0, 99), st.integers(-20, 59)),
+        st.tuples(st.just("remove"), st.integers(-2, 6)),
+        st.tuples(st.just("barrier")),
+        st.tuples(st.just("reopen"), st.booleans()),
+        st.tuples(
+            st.just("read"),
+            st.integers(-3, 6),  # first window
+            st.integers(1, 6),  # number of windows
+            st.sampled_from([(1, 1), (2, 1), (3, 2), (6, 1), (1, 2), (9, 9)]),  # size, advance
+        ),
+        st.tuples(
+            st.just("pairs"),
+            st.sampled_from(list(KEY_FORMS)),
+            st.integers(-3, 6),
+            st.sampled_from([1, 2, 6]),
+        ),
+    ),
+    max_size=25,
+)
+
+
+def frame_of(
+    form: str, values: str, other: str, records: list[tuple[int, int, int]], kinds: dict[str, Any]
+) -> tuple[pl.DataFrame, pl.Series]:
+    """Return records as a table takes them; those after ``average`` read the other type."""
+    keys, times = KEY_FORMS[form], pl.Series(TIME, [time for _, time, _ in records])
+    columns = [key_series([keys[key % len(keys)] for key, _, _ in records]), times]
+    for name, kind in kinds.items():
+        is_other = bool(other) and kind in ("count_values", "min", "max", "first", "last")
+        dtype, known = OTHERS[other] if is_other else VALUES[values]
+        picked = [known[value % len(known)] for _, _, value in records]
+        column = pl.Series(name, picked, dtype=dtype)
+        columns.append(column.cast(pl.Float64) if kind == "mean" else column)
+    return pl.DataFrame(columns), times // SLICE_MS * SLICE_MS
+
+
+def outcome(call: Callable[..., Any], *arguments: Any) -> Any:
+    """Return the error that a call raises, or what it gives."""
+    try:
+        return call(*arguments)
+    except (OverflowError, TypeError, ValueError) as error:
+        return f"{type(error).__name__}: {error}"
+
+
+def rows_of(table: WindowTable, *arguments: Any) -> Any:
+    """Return what a reading gives: types of columns and rows, without the ends of frames."""
+    parts: list[Any] = []
+    for frame in table.read(*arguments):
+        assert frame.height
+        if parts and parts[-1].schema == frame.schema:
+            parts[-1] = pl.concat([parts[-1], frame])
+        else:
+            parts.append(frame)
+    return [(part.schema, part.rows()) for part in parts]
+
+
+def slices_of(table: WindowTable) -> list[int]:
+    return list(table.slices())
+
+
+class Pair:
+    """Two tables with a store each, which show a delta one barrier late, as a task may."""
+
+    def __init__(self, kinds: dict[str, Any], cached_bytes_max: int) -> None:
+        self.kinds, self.cached_bytes_max = kinds, cached_bytes_max
+        self.stores = [MemoryStore(), MemoryStore()]
+        self.pending: list[Delta] = []
+        self.tables: list[WindowTable] = []
+        self.open(swapped=False)
+
+    def open(self, *, swapped: bool) -> None:
+        """Open the tables, of the same store or each of the other's."""
+        if swapped:
+            self.stores.reverse()
+        one, other = self.stores
+        self.tables = [
+            KernelWindowTable(self.kinds, PREFIX, one, cached_bytes_max=self.cached_bytes_max),
+            ReferenceWindowTable(self.kinds, PREFIX, other),
+        ]
+
+    def both(self, call: Callable[..., Any], *arguments: Any) -> None:
+        """Check that a call gives the same for both tables."""
+        mine, expected = (outcome(call, table, *arguments) for table in self.tables)
+        assert mine == expected
+
+    def barrier(self) -> None:
+        self.settle()
+        for table in self.tables:
+            delta = Delta()
+            table.drain_delta(delta)
+            self.pending.append(delta)
+        mine, expected = (delta.unfolded() for delta in self.pending)
+        assert mine.range_deletes == expected.range_deletes
+        assert mine.puts == expected.puts
+
+    def settle(self) -> None:
+        for store, delta in zip(self.stores, self.pending, strict=False):
+            store.apply(delta, b"")
+        self.pending = []
+
+
+@given(
+    history,
+    st.sets(st.sampled_from(list(KINDS)), min_size=1),
+    st.sampled_from([0, 2000, 10**9]),
+)
+@settings(max_examples=400)
+def test_any_history_gives_the_same_on_both_planes(
+    history: list[Any], names: set[str], cached_bytes_max: int
+) -> None:
+    kinds = {name: kind for name, kind in KINDS.items() if name in names}
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(subject, "_LOADED_ROWS_MAX", 3)
+        patch.setattr(subject, "_FRAME_ROWS_MAX", 5)
+        run(Pair(kinds, cached_bytes_max), history)
+
+
+def run(pair: Pair, history: list[Any]) -> None:
+    """Do the same to both tables, and compare."""
+    for name, *arguments in history:
+        match name:
+            case "add":
+                form, values, other, records = arguments
+                frame, starts = frame_of(form, values, other, records, pair.kinds)
+                pair.both(methodcaller("update", frame, starts))
+            case "overflow":
+                key, time = arguments
+                frame, starts = frame_of("text", "int", "", [(key, time, 1)] * 5, pair.kinds)
+                if "total" in pair.kinds:
+                    large = pl.Series("total", [2**62] * 5)
+                    frame = frame.with_columns(large)
+                pair.both(methodcaller("update", frame, starts))
+            case "remove":
+                pair.both(methodcaller("remove_below", arguments[0] * SLICE_MS))
+            case "barrier":
+                pair.barrier()
+            case "reopen":
+                pair.barrier()
+                pair.settle()
+                pair.open(swapped=arguments[0])
+            case "pairs":
+                form, window, slices = arguments
+                keys = KEY_FORMS[form]
+                starts = sorted([window * SLICE_MS, (window + 1) * SLICE_MS] * len(keys))
+                pair.both(rows_of, starts, slices * SLICE_MS, key_series(keys * 2))
+            case _:
+                first, count, (size, advance) = arguments
+                windows = [(first + i * advance) * SLICE_MS for i in range(count)]
+                pair.both(rows_of, windows, size * SLICE_MS)
+        pair.both(slices_of)
+    pair.both(rows_of, [-100], 1000)
+    pair.barrier()
+
+
+def test_keys_that_went_away_leave_no_memory_behind() -> None:
+    table = KernelWindowTable({"n": "count"}, PREFIX, MemoryStore())
+    for round_number in range(20):
+        keys = pl.Series(KEY, [f"key {round_number} {i}" for i in range(5000)])
+        times = pl.Series(TIME, [round_number * SLICE_MS] * 5000)
+        table.update(pl.DataFrame([keys, times]), times)
+        table.remove_below(round_number * SLICE_MS)
+        table.drain_delta(Delta())
+    (frame,) = table.read([19 * SLICE_MS], SLICE_MS)
+    assert frame.height == 5000
+    assert table.cached_bytes < 1_000_000
