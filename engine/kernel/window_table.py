@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import polars as pl
 
-from riverrun import _kernel
+from riverrun._kernel import WindowRows
 from riverrun.engine.batch import KEY, TIME
 from riverrun.engine.plane import WINDOW
 from riverrun.engine.reference.accumulators import accumulator_of
@@ -30,6 +30,7 @@ from riverrun.state import RowBlock
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping, Sequence
 
+    from riverrun._kernel import Column, Results
     from riverrun.engine.plane import AggregateKind
     from riverrun.engine.reference.accumulators import Array
     from riverrun.state import Delta, StateReader
@@ -75,12 +76,12 @@ class KernelWindowTable:
         self._prefix = prefix
         self._reader = reader
         self._cached_bytes_max = CACHED_BYTES_MAX if cached_bytes_max is None else cached_bytes_max
-        self._rows = _kernel.WindowRows(list(aggregates.values()), prefix)
+        self._rows = WindowRows(list(aggregates.values()), prefix)
         self._is_open = False
         self._removed: tuple[int, int] | None = None  # [from, to) of slices, until drained
         self._reference: ReferenceWindowTable | None = None
 
-    def _open(self) -> _kernel.WindowRows:
+    def _open(self) -> WindowRows:
         # At the first use: a table is made before its task has restored the state.
         if not self._is_open:
             index = stored_slices(self._reader, self._prefix)
@@ -236,7 +237,7 @@ class KernelWindowTable:
         if self._reference is not None and at < len(windows):
             yield from self._reference.read(windows[at:], size, keys)
 
-    def _read(self, windows: list[int], size: int) -> tuple[_kernel.Results, int]:
+    def _read(self, windows: list[int], size: int) -> tuple[Results, int]:
         """Return results of the first windows, and how many those are."""
         rows = self._open()
         group, end = rows.group(windows, size, _FRAME_ROWS_MAX)
@@ -248,7 +249,7 @@ class KernelWindowTable:
         finally:
             rows.abandon()
 
-    def _read_pairs(self, windows: list[int], size: int, keys: pl.Series) -> _kernel.Results:
+    def _read_pairs(self, windows: list[int], size: int, keys: pl.Series) -> Results:
         rows = self._open()
         column, form = _keys_and_form(keys)
         try:
@@ -260,10 +261,10 @@ class KernelWindowTable:
 
     def _frames(
         self,
-        windows: _kernel.Column,
-        keys: _kernel.Column,
+        windows: Column,
+        keys: Column,
         are_state_keys: bool,
-        columns: list[_kernel.Column],
+        columns: list[Column],
     ) -> Iterator[pl.DataFrame]:
         frame = pl.DataFrame(
             [
@@ -324,7 +325,7 @@ class KernelWindowTable:
             slice_.rows = count
             table.adopt(start, slice_, clean, is_dirty=False)
             table.adopt(start, slice_, changed, is_dirty=True)
-        self._rows = _kernel.WindowRows(list(self._aggregates.values()), self._prefix)
+        self._rows = WindowRows(list(self._aggregates.values()), self._prefix)
         return table
 
 
