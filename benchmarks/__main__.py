@@ -11,7 +11,6 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from riverrun.connectors.kafka import KafkaLog
 from tests.kafka_broker import (
     STEADY_JVM_FLAGS,
     KafkaBroker,
@@ -19,22 +18,18 @@ from tests.kafka_broker import (
     from_environment,
 )
 
-from . import latency, restart, throughput
-from .engine import ROOT, EngineFailedError
+from .engine import ROOT
 from .machine import facts
-from .orders import TIMEOUT_MS
+from .measure import DEFAULT_PARTS, PARTS, measure
 from .peers import command as peers
+from .plots import PlotsNeedMatplotlibError, draw, require_matplotlib
 from .report import Report
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from riverrun.engine.log import Log
-
-THROUGHPUT_JOBS = ("filter", "window")
-PARTS = (*THROUGHPUT_JOBS, "python", "latency", "start", "restart")
-DEFAULT_PARTS = (*THROUGHPUT_JOBS, "latency", "start", "restart")
 DOCS = ROOT / "docs" / "benchmarks.md"
+IMAGES = ROOT / "docs" / "images"
 RESULTS = re.compile(r"(?<=<!-- results -->\n).*?(?=<!-- end of results -->)", re.DOTALL)
 
 
@@ -51,12 +46,31 @@ def _arguments(argv: Sequence[str] | None) -> argparse.Namespace:
         "--event-rate", type=int, default=10_000, help="records per second of event time"
     )
     parser.add_argument("--partitions", type=int, default=1, help="partitions to drain")
-    parser.add_argument("--state-mb", type=int, default=1_100, help="local state at the restart")
     parser.add_argument("--seconds", type=float, default=15.0, help="measuring time per latency")
-    parser.add_argument("--quick", action="store_true", help="small sizes: a minute, rough figures")
+    parser.add_argument(
+        "--rate", action="append", type=int, help="loads of latency (default: 10, 50 and 150 k/s)"
+    )
+    parser.add_argument(
+        "--state-mb",
+        action="append",
+        type=int,
+        help="sizes of state of recovery, the last one of checkpoint too (default: 100 and 1,100)",
+    )
+    parser.add_argument(
+        "--large-keys", type=int, default=10_000_000, help="distinct users of large-state"
+    )
+    parser.add_argument("--quick", action="store_true", help="small sizes: rough figures soon")
     parser.add_argument("--json", type=Path, metavar="FILE", help="write everything there as well")
     parser.add_argument(
-        "--docs", action="store_true", help=f"put the results into {DOCS.relative_to(ROOT)}"
+        "--plots",
+        type=Path,
+        metavar="DIRECTORY",
+        help="draw what was measured, as SVG (needs matplotlib)",
+    )
+    parser.add_argument(
+        "--docs",
+        action="store_true",
+        help=f"put the results into {DOCS.relative_to(ROOT)}, with the plots",
     )
     parser.add_argument(
         "--engine-command",
@@ -64,71 +78,23 @@ def _arguments(argv: Sequence[str] | None) -> argparse.Namespace:
         help="what to start in place of python, as in 'py-spy record -o profile.svg -- python'",
     )
     arguments = parser.parse_args(argv)
-    if arguments.quick:
-        arguments.records = min(arguments.records, 600_000)
-        arguments.state_mb = min(arguments.state_mb, 100)
-        arguments.seconds = min(arguments.seconds, 4.0)
+    _set_sizes(arguments)
     return arguments
 
 
-async def measure(arguments: argparse.Namespace, broker: str) -> Report:
-    """Measure what was asked for, in the order of the goals."""
-    parts = arguments.job or DEFAULT_PARTS
-    command = tuple((arguments.engine_command or sys.executable).split())
-    options = {name: str(value) for name, value in vars(arguments).items()}
-    report = Report(facts(), options)
-    log = KafkaLog(broker)
-    await log.start(TIMEOUT_MS)
-    try:
-        await _measure_throughput(arguments, log, broker, command, report)
-        if "latency" in parts:
-            for guarantee in ("at_least_once", "exactly_once"):
-                _say(f"latency, {guarantee.replace('_', ' ')}")
-                found = await latency.measure(
-                    log,
-                    broker,
-                    guarantee,
-                    warm_up_s=2.0 if arguments.quick else 4.0,
-                    seconds=arguments.seconds,
-                    command=command,
-                )
-                report.latencies.append(found)
-        if "start" in parts:
-            _say("start to first result")
-            report.start = await restart.measure_start(log, broker)
-        if "restart" in parts:
-            _say(f"restart with {arguments.state_mb} MB of state")
-            report.restart = await restart.measure_restart(log, broker, arguments.state_mb)
-    finally:
-        await log.close()
-    return report
-
-
-async def _measure_throughput(
-    arguments: argparse.Namespace,
-    log: Log,
-    broker: str,
-    command: tuple[str, ...],
-    report: Report,
-) -> None:
-    jobs = [p for p in arguments.job or DEFAULT_PARTS if p in (*THROUGHPUT_JOBS, "python")]
-    if not jobs:
-        return
-    _say(f"writing {arguments.records:,} records")
-    topics = await throughput.prepare(
-        log,
-        arguments.records,
-        keys=arguments.keys,
-        rate=arguments.event_rate,
-        partitions=arguments.partitions,
-    )
-    for job in jobs:
-        _say(f"draining them with {job}")
-        report.throughputs.append(await throughput.measure(log, broker, job, topics, command))
-
-
-def _say(what: str) -> None:
-    print(f"... {what}", file=sys.stderr, flush=True)
+def _set_sizes(arguments: argparse.Namespace) -> None:
+    """Set what was not given, and make it small where it is to be quick."""
+    quick: bool = arguments.quick
+    arguments.job = arguments.job or list(DEFAULT_PARTS)
+    arguments.rate = arguments.rate or ([10_000, 50_000] if quick else [10_000, 50_000, 150_000])
+    arguments.state_mb = arguments.state_mb or ([100] if quick else [100, 1_100])
+    arguments.repeats = 1 if quick else 3
+    arguments.warm_up = 2.0 if quick else 4.0
+    arguments.checkpoint_seconds = 8.0 if quick else 25.0
+    if quick:
+        arguments.records = min(arguments.records, 600_000)
+        arguments.seconds = min(arguments.seconds, 4.0)
+        arguments.large_keys = min(arguments.large_keys, 1_000_000)
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -138,38 +104,55 @@ def main(argv: Sequence[str] | None = None) -> int:
         return peers.main(argv)
     arguments = _arguments(argv)
     began_s = time.monotonic()
+    options = {name: str(value) for name, value in vars(arguments).items()}
+    report = Report(facts(), options)
     address = from_environment()
     broker = None if address else KafkaBroker(jvm_flags=STEADY_JVM_FLAGS)
     try:
+        if arguments.docs or arguments.plots is not None:
+            require_matplotlib()
         if broker is not None:
-            _say("starting Kafka")
             broker.start()
-        report = asyncio.run(measure(arguments, address or broker.address))  # type: ignore[union-attr]
-    except (
-        KafkaNotAvailableError,
-        EngineFailedError,
-        throughput.WrongOutputError,
-        latency.LoadNotKeptError,
-    ) as error:
+        asyncio.run(measure(arguments, address or broker.address, report))  # type: ignore[union-attr]
+    except (KafkaNotAvailableError, PlotsNeedMatplotlibError) as error:
         print(f"no figures: {error}", file=sys.stderr)
         return 1
     finally:
         if broker is not None:
             broker.remove()
     report.seconds = time.monotonic() - began_s
-    for name, value in report.machine.items():
+    _print(report)
+    if arguments.json is not None:
+        arguments.json.write_text(json.dumps(report.as_dict(), indent=2) + "\n")
+    if arguments.plots is not None:
+        draw(report, arguments.plots)
+    if arguments.docs and not report.failures:
+        _write_docs(report)
+    return 1 if report.failures else 0
+
+
+def _print(report: Report) -> None:
+    for name, value in report.facts().items():
         print(f"{name}: {value}")
     print()
     print(report.table())
     print(f"\n{report.seconds:.0f} s in all; every output was equal to a recomputation")
-    if arguments.json is not None:
-        arguments.json.write_text(json.dumps(report.as_dict(), indent=2) + "\n")
-    if arguments.docs:
-        DOCS.write_text(
-            RESULTS.sub(lambda _: f"\n{report.markdown()}\n\n", DOCS.read_text(encoding="utf-8")),
-            encoding="utf-8",
-        )
-    return 0
+    if missed := len(report.missed()):
+        print(f"{missed} goals are missed")
+    if report.failures:
+        print("the documentation is written by a run without failures only", file=sys.stderr)
+    for part, error in report.failures.items():
+        print(f"no figures of {part}: {error}", file=sys.stderr)
+
+
+def _write_docs(report: Report) -> None:
+    images = [
+        f"![{title}]({path.relative_to(DOCS.parent)})" for title, path in draw(report, IMAGES)
+    ]
+    text = "\n\n".join([report.markdown(), *images])
+    DOCS.write_text(
+        RESULTS.sub(lambda _: f"\n{text}\n\n", DOCS.read_text(encoding="utf-8")), encoding="utf-8"
+    )
 
 
 if __name__ == "__main__":

@@ -5,14 +5,19 @@ from __future__ import annotations
 import asyncio
 import itertools
 import os
+import re
 import shutil
 import subprocess
 import sys
 import tempfile
 import time
+import urllib.error
+import urllib.request
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
+
+import msgspec
 
 from riverrun.engine.log import TopicPartition
 from riverrun.engine.reference.record_batches import ReferenceRecordBatchCodec
@@ -21,7 +26,7 @@ from riverrun.engine.restore import last_commit
 from .machine import Usage, usage_of
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
     from types import TracebackType
     from typing import Self
 
@@ -30,6 +35,8 @@ if TYPE_CHECKING:
 ROOT = Path(__file__).resolve().parent.parent
 POLL_S = 0.05
 STOP_TIMEOUT_S = 30.0
+READY_POLL_S = 0.002
+READY_TIMEOUT_S = 60.0
 
 _numbers = itertools.count(1)
 
@@ -78,12 +85,21 @@ class Engine:
     Args:
         run: What it runs.
         settings: More environment variables for it.
+        options: More options of ``riverrun worker``.
+
+    All three may be changed between two starts.
     """
 
-    def __init__(self, run: Run, settings: Mapping[str, str] | None = None) -> None:
+    def __init__(
+        self,
+        run: Run,
+        settings: Mapping[str, str] | None = None,
+        options: Sequence[str] = (),
+    ) -> None:
         self.run = run
         self.home = Path(tempfile.mkdtemp(prefix="riverrun-bench-"))
-        self._settings = settings or {}
+        self.options = tuple(options)
+        self.settings = dict(settings or {})
         self._process: subprocess.Popen[bytes] | None = None
         self.started_s = 0.0
 
@@ -105,6 +121,20 @@ class Engine:
         assert self._process is not None
         return self._process.pid
 
+    @property
+    def state_dir(self) -> Path:
+        """Its local disk."""
+        return self.home / "state"
+
+    @property
+    def plane(self) -> str:
+        """The data plane that it says it runs on; empty as long as it has said nothing."""
+        found = re.findall(r"^riverrun: .*\bplane (\w+)", self._log(), re.MULTILINE)
+        return found[-1] if found else ""
+
+    def _log(self) -> str:
+        return (self.home / "log").read_text(errors="replace")
+
     def start(self) -> None:
         """Start a process on the state that is there."""
         run = self.run
@@ -115,7 +145,7 @@ class Engine:
             "BENCH_INPUT": run.source,
             "BENCH_OUTPUT": run.sink,
             # The Python of a user is not asked for UTF-8 mode or unbuffered output either.
-            **self._settings,
+            **self.settings,
         }
         with (self.home / "log").open("ab") as log:
             self.started_s = time.monotonic()
@@ -129,11 +159,12 @@ class Engine:
                     "--broker",
                     f"kafka://{run.broker}",
                     "--state-dir",
-                    str(self.home / "state"),
+                    str(self.state_dir),
                     "--guarantee",
                     run.guarantee,
                     "--commit-interval",
                     "100ms",
+                    *self.options,
                 ),
                 cwd=ROOT,
                 env=environment,
@@ -163,7 +194,7 @@ class Engine:
 
     def failed(self, what: str) -> EngineFailedError:
         """Return the error that says what happened."""
-        lines = (self.home / "log").read_text(errors="replace").splitlines()[-30:]
+        lines = self._log().splitlines()[-30:]
         return EngineFailedError("\n".join([f"the worker of {self.run.job} {what}", *lines]))
 
     def kill(self) -> None:
@@ -182,14 +213,37 @@ class Engine:
             self.kill()
 
     def state_bytes(self) -> int:
-        """Return the size of its local state."""
-        sizes: list[int] = []
-        for path in (self.home / "state").rglob("*"):
+        """Return the size of its local state; what a checkpoint links to counts once."""
+        sizes: dict[int, int] = {}
+        for path in self.state_dir.rglob("*"):
             try:
-                sizes.append(path.stat().st_size)
+                found = path.stat()
             except FileNotFoundError:
                 continue  # RocksDB has just compacted it
-        return sum(sizes)
+            sizes[found.st_ino] = found.st_size
+        return sum(sizes.values())
+
+    def send(self, number: int) -> None:
+        """Send it a signal."""
+        assert self._process is not None
+        self._process.send_signal(number)
+
+    async def ready(self, port: int, tasks: int = 1) -> dict[str, Any]:
+        """Wait until ``/readyz`` answers yes and it runs so many tasks; return the answer.
+
+        Raises:
+            EngineFailedError: If it ends, or is not ready in time.
+        """
+        deadline_s = time.monotonic() + READY_TIMEOUT_S
+        while time.monotonic() < deadline_s:
+            self.check()
+            answer = await asyncio.to_thread(_answer, f"http://127.0.0.1:{port}/readyz")
+            if answer is not None:
+                status: dict[str, Any] = msgspec.json.decode(answer)
+                if len(status["tasks"]) == tasks:
+                    return status
+            await asyncio.sleep(READY_POLL_S)
+        raise self.failed(f"was not ready within {READY_TIMEOUT_S:.0f} s")
 
     async def wait_committed(self, log: Log, partitions: int, timeout_s: float) -> None:
         """Wait until everything that is in the source now is processed and committed.
@@ -215,3 +269,13 @@ class Engine:
         if commit is None:
             return -1
         return next((p.offset for p in commit.positions if p.topic == where.topic), -1)
+
+
+def _answer(url: str) -> bytes | None:
+    """Return what is there, None if nobody answers or the answer is no."""
+    try:
+        with urllib.request.urlopen(url, timeout=5) as response:
+            body: bytes = response.read()
+            return body
+    except (OSError, urllib.error.URLError):
+        return None

@@ -33,6 +33,9 @@ class Visit(rr.Record):
 AMOUNT_MIN = 100.0
 """What ``filter`` keeps: nine tenths, amounts being spread evenly from 0 to 1000."""
 
+SAMPLE = "77"
+"""End of the users whose counts ``large-state`` tells: a hundredth of all."""
+
 
 def _source(topology: rr.Topology, record_type: type) -> rr.Stream:
     topic = rr.Topic(os.environ["BENCH_INPUT"], value=rr.Json(record_type), keyed_by="user")
@@ -63,18 +66,30 @@ def window() -> rr.Topology:
     return topology
 
 
-def python_filter() -> rr.Topology:
-    """As ``filter_project``, by plain Python functions that are called per record."""
+def python_window() -> rr.Topology:
+    """As ``window``, behind plain Python functions that are called per record."""
     topology = rr.Topology(os.environ["BENCH_JOB"])
-    orders = _source(topology, Order)
+    # Keyed before: nobody can tell of a function of Python whether it keeps the key.
+    orders = _source(topology, Order).key_by("user")
     kept = orders.filter(lambda order: order.amount >= AMOUNT_MIN).map(
-        lambda order: {"user": order.user, "order": order.order, "amount": order.amount}
+        lambda order: {"user": order.user, "amount": order.amount}
     )
-    kept.sink(_sink())
+    results = kept.window(rr.Tumbling("1m"))
+    results.aggregate(total=rr.Sum("amount"), orders=rr.Count()).sink(_sink())
     return topology
 
 
-def large_state() -> rr.Topology:
+def counts() -> rr.Topology:
+    """Count the orders of each user over all time; tell those of a sample of the users."""
+    topology = rr.Topology(os.environ["BENCH_JOB"])
+    orders = _source(topology, Order)
+    counted = orders.key_by("user").aggregate(orders=rr.Count())
+    sample = counted.filter(pl.col("user").str.ends_with(SAMPLE))
+    sample.map(pl.col("user"), pl.col("orders")).sink(_sink())
+    return topology
+
+
+def payloads() -> rr.Topology:
     """Keep the last payload of each user; tell how many visits there were."""
     topology = rr.Topology(os.environ["BENCH_JOB"])
     visits = _source(topology, Visit)
@@ -86,8 +101,9 @@ def large_state() -> rr.Topology:
 JOBS = {
     "filter": filter_project,
     "window": window,
-    "python": python_filter,
-    "state": large_state,
+    "python": python_window,
+    "large-state": counts,
+    "state": payloads,
 }
 
 if "BENCH_TOPOLOGY" in os.environ:

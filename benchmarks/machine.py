@@ -38,6 +38,17 @@ def usage_of(pid: int) -> Usage:
     return Usage(ticks / _TICKS_PER_S, peak_kb / 1024)
 
 
+def memory_mb(pid: int) -> float:
+    """Return the resident memory of a process now.
+
+    Raises:
+        FileNotFoundError: If it has ended.
+    """
+    status = Path(f"/proc/{pid}/status").read_text()
+    kb = next(int(line.split()[1]) for line in status.splitlines() if "VmRSS" in line)
+    return kb / 1024
+
+
 def facts() -> dict[str, str]:
     """Return what figures depend on."""
     cpu = next(

@@ -14,9 +14,10 @@ import polars as pl
 
 from riverrun.engine.log import FOREVER_MS, TopicPartition, TopicSpec
 from riverrun.engine.partitioner import partition_of
+from riverrun.engine.planes import select_plane
 from riverrun.engine.reference.record_batches import ReferenceRecordBatchCodec
 
-from .jobs import AMOUNT_MIN
+from .jobs import AMOUNT_MIN, SAMPLE
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -29,6 +30,8 @@ BATCH_BYTES = 128 * 1024
 JITTER_MS = 1_000
 """How far out of order records are; the topologies allow as much."""
 WINDOW_MS = 60_000
+STRIDE = 6_700_417
+"""From one user to the next where users order in turn; prime, so that none is left out."""
 PENDING_BYTES_MAX = 16 * 1024 * 1024
 TIMEOUT_MS = 60_000
 
@@ -43,6 +46,8 @@ class OrderStream:
         rate: Records per second of event time.
         start_ms: Event time of the first, a multiple of a minute.
         partitions: Partitions of the topic.
+        in_turn: Whether each user has one order before any has a second one; else they order by
+            chance. Neighbours in the topic are far from each other in the order of the keys.
         seed: For chance.
     """
 
@@ -51,6 +56,7 @@ class OrderStream:
     rate: int = 10_000
     start_ms: int = 0
     partitions: int = 1
+    in_turn: bool = False
     seed: int = 1
 
     def slices(self) -> Iterator[pl.DataFrame]:
@@ -60,6 +66,8 @@ class OrderStream:
             chance = np.random.default_rng((self.seed, first))
             numbers = np.arange(first, min(first + SLICE_RECORDS, self.count))
             users = chance.integers(0, self.keys, SLICE_RECORDS)[: len(numbers)]
+            if self.in_turn:
+                users = numbers * STRIDE % self.keys
             quarters = chance.integers(0, 4_000, SLICE_RECORDS)[: len(numbers)]
             jitter_ms = chance.integers(0, JITTER_MS, SLICE_RECORDS)[: len(numbers)]
             products = chance.integers(0, 1_000, SLICE_RECORDS)[: len(numbers)]
@@ -86,17 +94,24 @@ class OrderStream:
         kept = self.all().filter(pl.col("amount") >= AMOUNT_MIN)
         return kept.select("user", "order", "amount").sort("order")
 
-    def expected_window(self) -> pl.DataFrame:
+    def expected_window(self, amount_min: float = 0.0) -> pl.DataFrame:
         """Return what ``window`` has to put out, in order of window and user."""
         starts = (pl.col("ts") // WINDOW_MS * WINDOW_MS).alias("window_start")
         results = (
             self.all()
+            .filter(pl.col("amount") >= amount_min)
             .group_by("user", starts)
             .agg(total=pl.col("amount").sum(), orders=pl.len().cast(pl.Int64))
             .with_columns(window_end=pl.col("window_start") + WINDOW_MS)
         )
         names = ("user", "window_start", "window_end", "total", "orders")
         return results.select(names).sort("window_start", "user")
+
+    def expected_counts(self) -> pl.DataFrame:
+        """Return how many orders the users of the sample have, in order of user."""
+        sample = (slice_.filter(pl.col("user").str.ends_with(SAMPLE)) for slice_ in self.slices())
+        counted = pl.concat(sample).group_by("user").agg(orders=pl.len().cast(pl.Int64))
+        return counted.sort("user")
 
 
 def start_of_day_before_ms() -> int:
@@ -110,18 +125,24 @@ async def new_topic(log: Log, name: str, partitions: int = 1) -> None:
 
 
 async def preload(log: Log, topic: str, stream: OrderStream) -> int:
-    """Write all orders, and behind them one per partition that closes all windows.
+    """Create a topic and write all orders, and behind them what closes all windows.
 
     Returns:
         The size of the values in bytes.
     """
     await new_topic(log, topic, stream.partitions)
-    codec = ReferenceRecordBatchCodec()
+    return await fill(log, topic, stream)
+
+
+async def fill(log: Log, topic: str, stream: OrderStream) -> int:
+    """Write all orders, and behind them one per partition that closes all windows.
+
+    Returns:
+        The size of the values in bytes.
+    """
+    codec = select_plane().record_batches
     writer = await log.open_writer("", transactional=False, timeout_ms=TIMEOUT_MS)
-    owners = {
-        f"user-{user:06}": partition_of(f"user-{user:06}".encode(), stream.partitions)
-        for user in range(stream.keys)
-    }
+    owners = _owners(stream) if stream.partitions > 1 else {}
     size = 0
     for frame in stream.slices():
         if stream.partitions == 1:
@@ -130,11 +151,11 @@ async def preload(log: Log, topic: str, stream: OrderStream) -> int:
             owner = frame["user"].replace_strict(owners, return_dtype=pl.Int64)
             parts = [(p, frame.filter(owner == p)) for p in range(stream.partitions)]
         for partition, part in parts:
-            keys = part["user"].cast(pl.Binary).to_list()
+            keys = part["user"].cast(pl.Binary)
             values = part.select(pl.struct(pl.all()).struct.json_encode().cast(pl.Binary))
-            documents = values.to_series().to_list()
-            size += sum(map(len, documents))
-            for batch in codec.encode(keys, documents, part["ts"].to_list(), None, BATCH_BYTES):
+            documents = values.to_series()
+            size += int(documents.bin.size().sum())
+            for batch in codec.encode(keys, documents, part["ts"], None, BATCH_BYTES):
                 writer.append(topic, partition, batch)
         if writer.pending_bytes() > PENDING_BYTES_MAX:
             await writer.flush(TIMEOUT_MS)
@@ -147,6 +168,11 @@ async def preload(log: Log, topic: str, stream: OrderStream) -> int:
     await writer.flush(TIMEOUT_MS)
     await writer.close()
     return size
+
+
+def _owners(stream: OrderStream) -> dict[str, int]:
+    users = (f"user-{user:06}" for user in range(stream.keys))
+    return {user: partition_of(user.encode(), stream.partitions) for user in users}
 
 
 async def read_all(log: Log, topic: str, partitions: int = 1) -> list[bytes]:

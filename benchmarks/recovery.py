@@ -1,0 +1,216 @@
+"""Recovery after ``kill -9`` by size of state, and what making a snapshot of it costs meanwhile."""
+
+from __future__ import annotations
+
+import asyncio
+import statistics
+import tempfile
+import time
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from tests.s3_server import s3_server
+
+from .held import HeldState
+from .load import Load, apply
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from pathlib import Path
+
+    from riverrun.engine.log import Log
+
+    from .load import Floats
+
+LOCAL, SNAPSHOT = "local disk", "snapshot in S3"
+BUCKET = "benchmarks"
+
+RATE = 10_000
+"""Records per second while snapshots are made."""
+LOOK_S = 0.003
+LEAD_S = 0.5
+"""Before its directory can be seen a checkpoint has flushed what is in memory already."""
+TRAIL_S = 0.1
+WARM_UP_S = 3.0
+INTERVAL = "6s"
+"""Long enough that the first snapshot, of everything, comes after the warm-up."""
+
+
+@dataclass(frozen=True, slots=True)
+class Recovery:
+    """Restarts after ``kill -9``.
+
+    Attributes:
+        source: Where the state came from, ``LOCAL`` or ``SNAPSHOT``.
+        state_mb: Size of the state directory.
+        build_s: How long it took to fill it.
+        first_result_s: From the start of the new process until its first new result is readable.
+        all_s: All restarts; ``first_result_s`` is the middle one.
+    """
+
+    source: str
+    state_mb: float
+    build_s: float
+    first_result_s: float
+    all_s: tuple[float, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Checkpoint:
+    """What records see of snapshots.
+
+    Attributes:
+        state_mb: Size of the state.
+        rate: Records created per second meanwhile; at least once, so that no commit is part of
+            their latency.
+        snapshots: How many were made.
+        snapshot_s: How long the longest took, from the checkpoint to the end of its upload.
+        p99_during_ms: Of records created while a snapshot was made.
+        p99_between_ms: Of the others.
+        pause_ms: The slowest record of a snapshot, less the median without one: the middle of
+            all snapshots.
+        pause_max_ms: The same of the worst of them.
+    """
+
+    state_mb: float
+    rate: int
+    snapshots: int
+    snapshot_s: float
+    p99_during_ms: float
+    p99_between_ms: float
+    pause_ms: float
+    pause_max_ms: float
+
+    @property
+    def added_ms(self) -> float:
+        """How much longer the slowest hundredth waits because of snapshots."""
+        return max(self.p99_during_ms - self.p99_between_ms, 0.0)
+
+
+@dataclass(frozen=True, slots=True)
+class Found:
+    """What one size of state was measured for; None and empty if it was not."""
+
+    recoveries: list[Recovery]
+    checkpoint: Checkpoint | None
+
+
+async def measure(
+    log: Log,
+    broker: str,
+    state_mb: int,
+    *,
+    recovery: bool,
+    checkpoint_s: float = 0.0,
+    times: int = 3,
+) -> Found:
+    """Build state, then restart from the local disk, load it, and restart from a snapshot.
+
+    Args:
+        log: Where the topics are.
+        broker: The same, ``host:port``.
+        state_mb: How much state.
+        recovery: Whether restarts are measured.
+        checkpoint_s: How long it is measured what snapshots cost; 0 for not at all.
+        times: Restarts from the local disk; from the snapshot there is one less.
+
+    Raises:
+        WrongOutputError: If a result after a restart does not follow from all visits before it.
+        LoadNotKeptError: If the load was not kept.
+        EngineFailedError: If the worker ends by itself, or is not done in time.
+    """
+    found: list[Recovery] = []
+    checkpoint = None
+    with HeldState(log, broker, state_mb) as held:
+        await held.build()
+        if recovery:
+            size_mb = held.size_mb()
+            taken = [await held.restart() for _ in range(times)]
+            found.append(_recovery(LOCAL, size_mb, held.build_s, taken))
+        if checkpoint_s:
+            with tempfile.TemporaryDirectory(prefix="riverrun-bench-") as folder:
+                checkpoint = await _checkpoint(held, broker, folder, checkpoint_s)
+        if recovery:
+            with s3_server(BUCKET) as settings:
+                held.snapshots_to(f"s3://{BUCKET}/state", settings, "1s")
+                before = await held.snapshot_id()
+                await held.restart()
+                await held.wait_snapshot(before)
+                held.snapshots_to(f"s3://{BUCKET}/state", settings, "1h")
+                size_mb = held.size_mb()
+                taken = [await held.restart(bare=True) for _ in range(times - 1)]
+            found.append(_recovery(SNAPSHOT, size_mb, held.build_s, taken))
+    return Found(found, checkpoint)
+
+
+def _recovery(source: str, size_mb: float, build_s: float, taken: Sequence[float]) -> Recovery:
+    return Recovery(source, size_mb, build_s, statistics.median_low(taken), tuple(taken))
+
+
+async def _checkpoint(held: HeldState, broker: str, folder: str, seconds: float) -> Checkpoint:
+    """Make snapshots of a worker under load, and see which of its records they hold up."""
+    engine = held.engine
+    held.snapshots_to(f"file://{folder}", {}, INTERVAL)
+    exactly_once = engine.run
+    engine.run = replace(exactly_once, guarantee="at_least_once")
+    await held.restart()
+    load = Load("visits", RATE, int((WARM_UP_S + seconds) * RATE))
+    seen: list[tuple[float, float]] = []
+    watch = asyncio.create_task(_watch(engine.state_dir / "checkpoints", seen))
+    loaded = await apply(load, engine, broker, WARM_UP_S)
+    watch.cancel()
+    spans = [(began_s, ended_s) for began_s, ended_s in seen if began_s > loaded.created_s[0]]
+    if not spans:
+        raise engine.failed(f"made no snapshot within {seconds:.0f} s")
+    engine.run = exactly_once
+    return checkpoint_of(held.size_mb(), RATE, spans, loaded.created_s, loaded.latencies_ms)
+
+
+async def _watch(folder: Path, seen: list[tuple[float, float]]) -> None:
+    """Note when checkpoints appear, and when they are gone since they are uploaded."""
+    here: dict[str, float] = {}
+    while True:
+        now_s = time.monotonic()
+        names = {path.name for path in folder.iterdir()} if folder.exists() else set[str]()
+        for name in names - here.keys():
+            here[name] = now_s
+        seen += [(here.pop(name), now_s) for name in here.keys() - names]
+        await asyncio.sleep(LOOK_S)
+
+
+def checkpoint_of(
+    state_mb: float,
+    rate: int,
+    spans: Sequence[tuple[float, float]],
+    created_s: Floats,
+    latencies_ms: Floats,
+) -> Checkpoint:
+    """Tell records that were created while a snapshot was made from the others.
+
+    Args:
+        state_mb: Size of the state.
+        rate: Records per second.
+        spans: Of each snapshot, when its checkpoint appeared and when it was gone.
+        created_s: Scheduled creation of the records.
+        latencies_ms: Their latencies.
+    """
+    parts = [
+        (created_s >= began_s - LEAD_S) & (created_s <= ended_s + TRAIL_S)
+        for began_s, ended_s in spans
+    ]
+    during = np.any(parts, axis=0)
+    between_ms = latencies_ms[~during]
+    usual_ms = float(np.median(between_ms))
+    worst_ms = [float(latencies_ms[part].max()) - usual_ms for part in parts if part.any()]
+    return Checkpoint(
+        state_mb=state_mb,
+        rate=rate,
+        snapshots=len(spans),
+        snapshot_s=max(ended_s - began_s for began_s, ended_s in spans),
+        p99_during_ms=float(np.percentile(latencies_ms[during], 99)),
+        p99_between_ms=float(np.percentile(between_ms, 99)),
+        pause_ms=statistics.median(worst_ms),
+        pause_max_ms=max(worst_ms),
+    )
