@@ -3,7 +3,7 @@
 #
 # Usage: sh scripts/setup.sh run|dev
 #   run   riverrun and its runtime dependencies: what `make demo` needs
-#   dev   these and the tools for tests and checks
+#   dev   these, the tools for tests and checks, and the native kernel if there is Rust
 #
 # PYTHON names the interpreter to build on; without it the first one found that is new enough.
 set -eu
@@ -29,9 +29,10 @@ esac
 # The stamp names what was installed: a changed pyproject.toml, or a checkout that moved (an
 # editable installation holds its path), asks for a new one. What dev installs includes run.
 stamp=$({ cat pyproject.toml; pwd; } | cksum | tr ' ' '-')
+installed=no
 if "$venv/bin/python" -c "$minimum" 2>/dev/null; then
-    [ -e "$venv/.installed-dev-$stamp" ] && exit 0
-    [ -e "$venv/.installed-$level-$stamp" ] && exit 0
+    [ -e "$venv/.installed-dev-$stamp" ] && installed=yes
+    [ -e "$venv/.installed-$level-$stamp" ] && installed=yes
 else
     found=
     old=
@@ -52,13 +53,18 @@ else
     "$found" -m venv --clear "$venv"
 fi
 
-say "installing riverrun with its ${level} dependencies into $venv (a minute or two the first time)"
-# On a terminal pip shows what it downloads; in a log only its errors matter.
-quiet=-q
-[ -t 1 ] && quiet=
-# shellcheck disable=SC2086  # an empty $quiet must vanish
-"$venv/bin/python" -m pip install --disable-pip-version-check $quiet -e "$target" ||
-    fail "the installation failed; the reason is above. Nothing was kept: the next make tries again"
-rm -f "$venv"/.installed-"$level"-*
-: >"$venv/.installed-$level-$stamp"
-say "$venv is ready"
+if [ $installed = no ]; then
+    say "installing riverrun with its ${level} dependencies into $venv (a minute or two the first time)"
+    # On a terminal pip shows what it downloads; in a log only its errors matter.
+    quiet=-q
+    [ -t 1 ] && quiet=
+    # The kernel is built below, where one sees how far it is; here it is left out, as without Rust.
+    # shellcheck disable=SC2086  # an empty $quiet must vanish
+    CARGO=false "$venv/bin/python" -m pip install --disable-pip-version-check $quiet -e "$target" ||
+        fail "the installation failed; the reason is above. Nothing was kept: the next make tries again"
+    rm -f "$venv"/.installed-"$level"-*
+    : >"$venv/.installed-$level-$stamp"
+fi
+# The demo does not make a newcomer wait for the compiler.
+[ "$level" = run ] || sh scripts/kernel.sh ensure
+[ $installed = yes ] || say "$venv is ready"

@@ -12,8 +12,8 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).resolve().parent.parent
-# What the scripts call besides Python, Java and Maven.
-TOOLS = ("sh", "cat", "cksum", "dirname", "head", "rm", "sed", "tr")
+# What the scripts call besides Python, Java, Maven and cargo.
+TOOLS = ("sh", "cat", "cksum", "cp", "dirname", "find", "head", "mv", "rm", "sed", "tr", "uname")
 
 
 @pytest.fixture
@@ -23,12 +23,15 @@ def checkout(tmp_path: Path) -> Path:
     folder.mkdir()
     shutil.copytree(ROOT / "scripts", folder / "scripts")
     shutil.copy(ROOT / "pyproject.toml", folder)
+    (folder / "kernel" / "src").mkdir(parents=True)
+    shutil.copy(ROOT / "kernel" / "Cargo.toml", folder / "kernel")
+    (folder / "src" / "riverrun").mkdir(parents=True)
     return folder
 
 
 @pytest.fixture
 def bin_folder(tmp_path: Path) -> Path:
-    """A PATH with the tools of any machine, and without Python, Java and Maven."""
+    """A PATH with the tools of any machine, and without Python, Java, Maven and cargo."""
     folder = tmp_path / "bin"
     folder.mkdir()
     for tool in TOOLS:
@@ -131,6 +134,156 @@ def test_setup_that_failed_is_tried_again(checkout: Path, bin_folder: Path) -> N
         assert "the installation failed" in result.stderr
 
 
+def kernel_in_place(checkout: Path) -> Path:
+    return checkout / "src" / "riverrun" / "_kernel.abi3.so"
+
+
+def add_cargo(bin_folder: Path, version: str, body: str = "exit 1") -> None:
+    tell_version = f'[ "$1" = --version ] && echo "cargo {version}" && exit'
+    add_program(bin_folder / "cargo", f"{tell_version}\n{body}")
+
+
+CARGO_BUILDS = """
+mkdir -p "$CARGO_TARGET_DIR/release"
+echo "$@" > "$CARGO_TARGET_DIR/release/libriverrun_kernel.so"
+"""
+
+
+def test_setup_builds_the_kernel_once_and_again_when_its_sources_change(
+    checkout: Path, bin_folder: Path
+) -> None:
+    fake_environment(checkout)
+    (bin_folder / "mkdir").symlink_to(shutil.which("mkdir") or "")
+    add_cargo(bin_folder, "1.95.0 (f2d3ce0bd 2026-03-21)", CARGO_BUILDS)
+    kernel = kernel_in_place(checkout)
+
+    first = run_script(checkout, "setup.sh", "dev", path=bin_folder)
+    built = kernel.read_text().split()
+    kernel.write_text("as it was")
+    second = run_script(checkout, "setup.sh", "dev", path=bin_folder)
+
+    assert "building the native kernel" in first.stdout
+    assert built[:2] == ["rustc", "--release"]
+    assert (second.returncode, second.stdout, second.stderr) == (0, "", "")
+    assert kernel.read_text() == "as it was"
+
+    source = checkout / "kernel" / "src" / "lib.rs"
+    source.write_text("// changed")
+    os.utime(source, (kernel.stat().st_mtime + 10,) * 2)
+    run_script(checkout, "setup.sh", "dev", path=bin_folder)
+    assert kernel.read_text().split() == built
+
+
+def test_setup_leaves_the_kernel_to_cargo_not_to_pip_and_the_demo_does_without(
+    checkout: Path, bin_folder: Path
+) -> None:
+    environment = checkout / ".venv" / "bin" / "python"
+    add_program(environment, f'[ "$1" = -m ] && echo "$CARGO" >> {checkout}/calls || exit 0')
+    add_cargo(bin_folder, "1.95.0", CARGO_BUILDS)
+
+    result = run_script(checkout, "setup.sh", "run", path=bin_folder)
+
+    assert result.returncode == 0
+    assert (checkout / "calls").read_text() == "false\n"
+    assert not kernel_in_place(checkout).exists()
+
+
+def test_setup_without_rust_goes_on_and_says_so(checkout: Path, bin_folder: Path) -> None:
+    fake_environment(checkout)
+    kernel_in_place(checkout).write_text("left behind")
+    os.utime(kernel_in_place(checkout), (0, 0))
+
+    result = run_script(checkout, "setup.sh", "dev", path=bin_folder)
+
+    assert result.returncode == 0
+    assert "no native kernel: there is no Rust compiler (cargo). All works without" in result.stdout
+    assert not kernel_in_place(checkout).exists(), "it was built from other sources"
+
+
+def test_rust_that_is_too_old_counts_as_none(checkout: Path, bin_folder: Path) -> None:
+    add_cargo(bin_folder, "1.63.0")
+
+    usable = run_script(checkout, "kernel.sh", "usable", path=bin_folder)
+    build = run_script(checkout, "kernel.sh", "build", path=bin_folder)
+
+    assert usable.returncode == 1
+    assert "no native kernel: cargo 1.63 is too old, it needs 1.88" in usable.stdout
+    assert build.returncode == 1
+    assert "cargo 1.63 is too old" in build.stderr
+
+
+def test_setup_goes_on_without_a_kernel_that_does_not_compile(
+    checkout: Path, bin_folder: Path
+) -> None:
+    fake_environment(checkout)
+    add_cargo(bin_folder, "1.95.0", "echo 'error[E0425]' >&2; exit 101")
+
+    setup = run_script(checkout, "setup.sh", "dev", path=bin_folder)
+    build = run_script(checkout, "kernel.sh", "build", path=bin_folder)
+
+    assert setup.returncode == 0
+    assert "error[E0425]" in setup.stderr
+    assert "the native kernel cannot be built, the reason is above" in setup.stderr
+    assert build.returncode == 1
+
+
+@pytest.mark.parametrize(("ci", "code"), [("", 0), ("true", 1)])
+def test_sources_of_the_kernel_go_unchecked_without_rust_but_not_in_ci(
+    checkout: Path, bin_folder: Path, ci: str, code: int
+) -> None:
+    result = run_script(checkout, "kernel.sh", "check", path=bin_folder, CI=ci)
+
+    assert result.returncode == code
+    assert "the sources of the kernel are not looked at" in result.stdout
+
+
+PYTEST_FAILS_ON = """
+case "$*" in
+*-c*) echo {reason} ;;
+*) echo "$RIVERRUN_PLANE $*" >> {calls}; [ "$RIVERRUN_PLANE" != {failing} ] ;;
+esac
+"""
+
+
+def run_tests(
+    checkout: Path, bin_folder: Path, *, failing: str = "none", reason: str = "", plane: str = ""
+) -> tuple[int, list[str], str]:
+    calls = checkout / "calls"
+    add_program(
+        checkout / ".venv" / "bin" / "python",
+        PYTEST_FAILS_ON.format(calls=calls, failing=failing, reason=reason),
+    )
+    result = run_script(checkout, "run_tests.sh", "-k", "one", path=bin_folder, PLANE=plane)
+    return result.returncode, calls.read_text().splitlines(), result.stdout + result.stderr
+
+
+def test_tests_run_on_both_planes(checkout: Path, bin_folder: Path) -> None:
+    code, calls, _ = run_tests(checkout, bin_folder)
+
+    assert code == 0
+    assert calls == ["kernel -m pytest -k one", "reference -m pytest -k one"]
+
+
+@pytest.mark.parametrize("failing", ["kernel", "reference"])
+def test_a_failure_on_one_plane_is_one_and_the_other_is_tested_still(
+    checkout: Path, bin_folder: Path, failing: str
+) -> None:
+    code, calls, said = run_tests(checkout, bin_folder, failing=failing)
+
+    assert code == 1
+    assert len(calls) == 2
+    assert f"riverrun: tests failed: {failing}" in said
+
+
+def test_tests_run_on_the_plane_that_is_named_or_there(checkout: Path, bin_folder: Path) -> None:
+    assert run_tests(checkout, bin_folder, plane="kernel")[1] == ["kernel -m pytest -k one"]
+    (checkout / "calls").unlink()
+    _, calls, said = run_tests(checkout, bin_folder, reason="not-built")
+
+    assert calls == ["reference -m pytest -k one"]
+    assert "no native kernel, so the tests run on the reference plane alone: not-built" in said
+
+
 def test_missing_java_and_maven_are_named_with_the_way_out(
     checkout: Path, bin_folder: Path
 ) -> None:
@@ -169,5 +322,7 @@ def test_make_alone_lists_every_target_for_people() -> None:
         ["make"], cwd=ROOT, env=env, capture_output=True, text=True, timeout=30, check=True
     ).stdout
 
-    assert targets == {"help", "setup", "demo", "test", "check", "fmt", "bench", "kafka", "clean"}
+    assert targets == {
+        "help", "setup", "demo", "test", "check", "fmt", "kernel", "fuzz", "bench", "kafka", "clean"
+    }  # fmt: skip
     assert {line.split()[0] for line in listed.splitlines() if line.startswith("  ")} == targets
