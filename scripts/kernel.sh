@@ -100,6 +100,22 @@ check | fmt | test | fuzz)
         cargo clippy -q --release --all-targets --no-default-features -- -D warnings
         ;;
     fmt) cargo fmt ;;
+    fuzz)
+        [ -d fuzz ] || exit 0
+        export PATH="$PATH:$OLDPWD/.cache/cargo-fuzz/bin"
+        command -v cargo-fuzz >/dev/null || {
+            say "installing cargo-fuzz (some minutes the first time)"
+            cargo install -q cargo-fuzz --locked --root "$OLDPWD/.cache/cargo-fuzz"
+        }
+        # Stable Rust does what cargo-fuzz asks of nightly if it is told to. Sanitizers look for
+        # errors that a crate without unsafe code cannot have.
+        export RUSTC_BOOTSTRAP=1
+        for target in $(cargo fuzz list); do
+            say "fuzzing $target for ${FUZZ_SECONDS:-20} s"
+            cargo fuzz run --sanitizer none "$target" -- \
+                -max_total_time="${FUZZ_SECONDS:-20}" -verbosity=0 -print_final_stats=1
+        done
+        ;;
     test)
         say "testing the kernel in Rust"
         cargo test -q --no-default-features

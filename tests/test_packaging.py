@@ -1,8 +1,13 @@
-"""What pip gets: sdist and wheel with the linked packages in them, and a `riverrun` command."""
+"""What pip gets: sdist and wheel with the linked packages in them, and a `riverrun` command.
+
+Most of it is built without a Rust compiler in sight, which is quick, and what many users have. One
+wheel is built with the kernel, from what `make setup` left behind.
+"""
 
 from __future__ import annotations
 
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -15,11 +20,18 @@ import pytest
 
 ROOT = Path(__file__).resolve().parent.parent
 PACKAGES = ("connectors", "engine", "operators", "state")
+KERNEL = "riverrun/_kernel.abi3.so"
+PLATFORM = sysconfig.get_platform().replace("-", "_").replace(".", "_")
+
+# setuptools calls nothing else that it would have to look for.
+NO_RUST = {"PATH": str(Path(sys.executable).parent)}
+# Where scripts/kernel.sh builds, with the interpreter that it names: nearly all is there already.
+WARM_RUST = {"CARGO_TARGET_DIR": str(ROOT / ".cache" / "kernel-target")}
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(300)]
 
 
-def run(*command: str | Path, cwd: Path, **env: str) -> str:
+def run(*command: str | Path, cwd: Path, timeout_s: int = 240, **env: str) -> str:
     """Run a command and return what it printed; what it says of a failure is in the error."""
     result = subprocess.run(
         [str(part) for part in command],
@@ -28,7 +40,7 @@ def run(*command: str | Path, cwd: Path, **env: str) -> str:
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,
-        timeout=240,
+        timeout=timeout_s,
         check=False,
     )
     assert result.returncode == 0, result.stdout
@@ -50,7 +62,8 @@ def checkout(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="module")
 def sdist(checkout: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     out = tmp_path_factory.mktemp("sdist")
-    run(sys.executable, "-m", "build", "--no-isolation", "--sdist", "-o", out, cwd=checkout)
+    build = (sys.executable, "-m", "build", "--no-isolation", "--sdist", "-o", out)
+    run(*build, cwd=checkout, **NO_RUST)
     [path] = out.iterdir()
     return path
 
@@ -59,7 +72,8 @@ def sdist(checkout: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 def wheel(checkout: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The wheel as `pip install .` builds it: from the tree, through the links."""
     out = tmp_path_factory.mktemp("wheel")
-    run(sys.executable, "-m", "build", "--no-isolation", "--wheel", "-o", out, cwd=checkout)
+    build = (sys.executable, "-m", "build", "--no-isolation", "--wheel", "-o", out)
+    run(*build, cwd=checkout, **NO_RUST)
     [path] = out.iterdir()
     return path
 
@@ -101,8 +115,8 @@ def test_wheel_holds_every_module_of_the_repository(wheel: Path, checkout: Path)
     assert modules - names_in(wheel) == set(), "a folder without __init__.py?"
 
 
-def test_wheel_is_pure_and_names_its_licence(wheel: Path) -> None:
-    assert wheel.name.endswith("-py3-none-any.whl")
+def test_wheel_is_for_every_python_from_3_11_and_names_its_licence(wheel: Path) -> None:
+    assert wheel.name.endswith(f"-cp311-abi3-{PLATFORM}.whl")
     [metadata] = [name for name in names_in(wheel) if name.endswith(".dist-info/METADATA")]
     text = zipfile.ZipFile(wheel).read(metadata).decode()
     assert "License-Expression: Apache-2.0" in text
@@ -118,15 +132,44 @@ def test_sdist_holds_files_not_links_and_no_tests(sdist: Path) -> None:
     assert {"pyproject.toml", "LICENSE", "README.md"} <= names
     assert [member.name for member in members if member.issym() or member.islnk()] == []
     assert [name for name in names if name.startswith(("tests/", "examples/", ".ci/"))] == []
+    assert {"kernel/Cargo.toml", "kernel/src/lib.rs"} <= names
+    assert [name for name in names if name.startswith(("kernel/target/", "kernel/fuzz/"))] == []
+    assert [name for name in names if name.endswith(".so")] == []
 
 
 def test_wheel_from_the_sdist_is_the_wheel_from_the_tree(
     sdist: Path, wheel: Path, tmp_path: Path
 ) -> None:
     pip_wheel = (sys.executable, "-m", "pip", "wheel", "--no-deps", "--no-build-isolation")
-    run(*pip_wheel, "--no-index", "-w", tmp_path, sdist, cwd=tmp_path)
+    run(*pip_wheel, "--no-index", "-w", tmp_path, sdist, cwd=tmp_path, **NO_RUST)
 
     assert names_in(tmp_path / wheel.name) == names_in(wheel)
+
+
+def test_wheel_without_rust_runs_on_the_reference_plane_and_says_why(
+    wheel: Path, installed: Path, tmp_path: Path
+) -> None:
+    assert KERNEL not in names_in(wheel)
+    # Set by `make test`.
+    printed = run(installed / "bin" / "riverrun", "doctor", cwd=tmp_path, RIVERRUN_PLANE="")
+
+    assert re.search(r"^ *data plane +reference$", printed, re.MULTILINE)
+    assert "not built: no Rust compiler when riverrun was installed" in printed
+
+
+@pytest.mark.timeout(900)
+def test_wheel_has_the_kernel_where_there_is_rust(
+    checkout: Path, wheel: Path, tmp_path: Path
+) -> None:
+    """Where there is none, the wheel is the one without; `.ci/run` sees to it that there is."""
+    usable = subprocess.run(["sh", ROOT / "scripts" / "kernel.sh", "usable"], check=False)
+    build = (sys.executable, "-m", "build", "--no-isolation", "--wheel", "-o", tmp_path)
+    run(*build, cwd=checkout, timeout_s=880, **WARM_RUST)
+    [path] = tmp_path.iterdir()
+
+    assert path.name == wheel.name
+    added = {KERNEL} if usable.returncode == 0 else set[str]()
+    assert names_in(path) - names_in(wheel) == added
 
 
 def test_installed_riverrun_does_not_come_from_the_checkout(
