@@ -101,7 +101,10 @@ check | fmt | test | fuzz)
         ;;
     fmt) cargo fmt ;;
     fuzz)
-        [ -d fuzz ] || exit 0
+        [ -d fuzz ] || {
+            say "kernel/fuzz has no targets"
+            exit 0
+        }
         export PATH="$PATH:$OLDPWD/.cache/cargo-fuzz/bin"
         command -v cargo-fuzz >/dev/null || {
             say "installing cargo-fuzz (some minutes the first time)"
