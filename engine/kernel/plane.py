@@ -6,8 +6,12 @@ from typing import TYPE_CHECKING
 
 # The seats load it too; here it is for the error of a package without it.
 from riverrun import _kernel as _kernel
-from riverrun.engine.reference import ReferencePlane
+from riverrun.engine.reference.json_projector import ReferenceJsonProjector
 
+from .json_projector import KernelJsonProjector, projects
+from .json_writer import KernelJsonWriter
+from .partitioner import KernelPartitioner
+from .record_batches import KernelRecordBatchCodec
 from .window_table import KernelWindowTable
 
 if TYPE_CHECKING:
@@ -34,8 +38,7 @@ class KernelPlane:
     """
 
     def __init__(self) -> None:
-        self._reference = ReferencePlane()
-        self._record_batches = self._reference.record_batches
+        self._record_batches = KernelRecordBatchCodec()
 
     @property
     def name(self) -> str:
@@ -48,16 +51,18 @@ class KernelPlane:
         return self._record_batches
 
     def json_projector(self, schema: Schema) -> JsonProjector:
-        """Return a projector for one schema."""
-        return self._reference.json_projector(schema)
+        """Return a projector for one schema; a class with rules of its own gets the reference's."""
+        if projects(schema):
+            return KernelJsonProjector(schema)
+        return ReferenceJsonProjector(schema)
 
     def json_writer(self) -> JsonWriter:
         """Return what writes columns as documents."""
-        return self._reference.json_writer()
+        return KernelJsonWriter()
 
     def partitioner(self, partitions: int) -> Partitioning:
         """Return what tells the partitions of keys in a topic of so many."""
-        return self._reference.partitioner(partitions)
+        return KernelPartitioner(partitions)
 
     def window_table(
         self, aggregates: Mapping[str, AggregateKind], prefix: bytes, reader: StateReader

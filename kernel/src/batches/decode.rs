@@ -15,6 +15,10 @@ pub const BUFFER_BYTES_MAX: usize = 1 << 30;
 /// A further buffer is begun beyond, so that what it holds and one body are below 2 GiB.
 const BUFFER_BYTES_FULL: usize = 512 << 20;
 
+/// How many times larger documents are than their compressed form, about: room made beforehand, that
+/// is not written to, spares moving what has been decompressed.
+const EXPECTED_RATIO: usize = 4;
+
 /// Offset of the type in the key of a control record, behind the version.
 const CONTROL_TYPE_AT: usize = 2;
 const CONTROL_ABORT: [u8; 2] = [0, 0];
@@ -82,6 +86,8 @@ pub fn decode(
     body_bytes_max: usize,
 ) -> Option<Records> {
     let mut columns = Columns::default();
+    let room = payload.len().saturating_mul(EXPECTED_RATIO);
+    columns.bodies.reserve(room.min(BUFFER_BYTES_FULL));
     let mut aborted = AbortedTransactions::new(aborted);
     let mut rest = payload;
     let mut expected = 0;
