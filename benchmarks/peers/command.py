@@ -28,7 +28,7 @@ from . import drain
 from .catalog import JOBS, NAMES, PEERS, RIVERRUN, Peer
 from .drain import PeerResult
 from .environments import PeerNotAvailableError, install
-from .report import PeerReport, draw, engines_markdown
+from .report import PeerReport, draw, engines_markdown, rate
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -89,7 +89,7 @@ async def measure(arguments: argparse.Namespace, broker: str, report: PeerReport
             reason = await asyncio.to_thread(_install, peer)
             for job in jobs:
                 if reason:
-                    report.results.append(PeerResult(peer.name, job, reason=reason))
+                    _take(report, PeerResult(peer.name, job, reason=reason))
                     continue
                 _say(f"{peer.title}: {job}")
                 try:
@@ -97,7 +97,7 @@ async def measure(arguments: argparse.Namespace, broker: str, report: PeerReport
                     found = await drain.measure(log, broker, peer, job, inputs, size=size)
                 except (EngineFailedError, WrongOutputError) as error:
                     found = PeerResult(peer.name, job, reason=str(error))
-                report.results.append(found)
+                _take(report, found)
     finally:
         await log.close()
 
@@ -113,9 +113,15 @@ async def _measure_riverrun(
         try:
             measured = await throughput.measure(log, broker, job, topics)
         except (EngineFailedError, WrongOutputError) as error:
-            report.results.append(PeerResult(RIVERRUN, job, reason=str(error)))
+            _take(report, PeerResult(RIVERRUN, job, reason=str(error)))
         else:
-            report.results.append(PeerResult.of_riverrun(measured))
+            _take(report, PeerResult.of_riverrun(measured))
+
+
+def _take(report: PeerReport, result: PeerResult) -> None:
+    """Keep a result and tell it: a run that is broken off has said what it had."""
+    report.results.append(result)
+    _say(f"    {result.reason or f'{rate(result.per_cpu_s)} records/s per core of CPU'}")
 
 
 def _install(peer: Peer) -> str:

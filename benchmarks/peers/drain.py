@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from riverrun.engine.log import Log, LogReader
 
 POLL_MS = 50
+SAMPLE_S = 0.25
 DRAIN_TIMEOUT_S = 240.0
 
 _LENGTH = struct.Struct(">i")
@@ -224,6 +225,7 @@ class _Watch:
     def __init__(self, log: Log, reader: LogReader, tree: ProcessTree) -> None:
         self._log, self._reader, self._tree = log, reader, tree
         self._results = 0
+        self._next_sample_s = 0.0
         self.first_result_s: float | None = None
 
     async def until_readable(self, wanted: int) -> None:
@@ -248,7 +250,10 @@ class _Watch:
         spent_s = time.monotonic() - self._tree.started_s
         if self._results and self.first_result_s is None:
             self.first_result_s = spent_s
-        self._tree.usage()
+        if spent_s >= self._next_sample_s:
+            # Of memory, for its peak. Seldom, for it takes a look at all processes.
+            self._tree.usage()
+            self._next_sample_s = spent_s + SAMPLE_S
         if not may_end and self._tree.exit_code() is not None:
             raise self._tree.failed(f"ended after {self._results:,} results")
         if spent_s > DRAIN_TIMEOUT_S:
