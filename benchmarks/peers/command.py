@@ -121,7 +121,8 @@ async def _measure_riverrun(
 def _take(report: PeerReport, result: PeerResult) -> None:
     """Keep a result and tell it: a run that is broken off has said what it had."""
     report.results.append(result)
-    _say(f"    {result.reason or f'{rate(result.per_cpu_s)} records/s per core of CPU'}")
+    why = result.reason.partition("\n")[0]
+    _say(f"    {why or f'{rate(result.per_cpu_s)} records/s per core of CPU'}")
 
 
 def _install(peer: Peer) -> str:

@@ -67,6 +67,7 @@ def command(peer: Peer) -> list[str]:
     home = home_of(peer)
     if peer.folder.name == "kafka_streams":
         flags = ["-Xms1g", "-Xmx1g", "-XX:ActiveProcessorCount=1", "-XX:+UseSerialGC"]
+        flags.append("-Dorg.slf4j.simpleLogger.defaultLogLevel=warn")
         return ["java", *flags, "-cp", f"{home / 'classes'}:{home / 'jars'}/*", "OrdersJob"]
     return [str(home / "bin" / "python"), str(peer.folder / "job.py")]
 

@@ -62,7 +62,8 @@ class PeerReport:
             title,
             rate(result.per_cpu_s),
             "" if ratio is None else f"{ratio:,.1f}x",
-            f"{rate(result.per_wall_s)}/s",
+            # Where two drains took about the same time the difference says nothing.
+            f"{rate(result.per_wall_s)}/s" if result.per_wall_s > 0 else "",
             f"{result.startup_cpu_s:.1f} s",
             "" if first_s is None else f"{first_s:.1f} s",
             f"{result.peak_mb:,.0f} MB",
@@ -70,9 +71,9 @@ class PeerReport:
         )
 
     def failures(self) -> list[str]:
-        """Return why there are figures missing."""
+        """Return why there are figures missing; ``--json`` has the last lines of the log too."""
         return [
-            f"{TITLES[result.engine]}, {result.job}: {result.reason}"
+            f"{TITLES[result.engine]}, {result.job}: {result.reason.splitlines()[0]}"
             for result in self.results
             if result.reason
         ]
@@ -96,7 +97,7 @@ class PeerReport:
         lines += ["", f"| {' | '.join(COLUMNS)} |", "|---|---|" + "---:|" * (len(COLUMNS) - 2)]
         lines += [f"| {' | '.join(row)} |" for row in self.rows()]
         if failures := self.failures():
-            lines += ["", *(f"- {failure.splitlines()[0]}" for failure in failures)]
+            lines += ["", *(f"- {failure}" for failure in failures)]
         return "\n".join(lines)
 
     def as_dict(self) -> dict[str, Any]:
