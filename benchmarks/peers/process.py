@@ -95,8 +95,7 @@ class ProcessTree:
             with contextlib.suppress(ProcessLookupError):
                 os.kill(pid, signal.SIGKILL)
         self._process.wait()
-        if error is None:
-            shutil.rmtree(self.home, ignore_errors=True)
+        shutil.rmtree(self.home, ignore_errors=True)
 
     def usage(self) -> Usage:
         """Return the CPU of all processes so far, and the most memory that was seen."""
