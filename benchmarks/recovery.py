@@ -48,6 +48,7 @@ class Recovery:
         build_s: How long it took to fill it.
         first_result_s: From the start of the new process until its first new result is readable.
         all_s: All restarts; ``first_result_s`` is the middle one.
+        plane: Data plane that the worker said it ran on.
     """
 
     source: str
@@ -55,6 +56,7 @@ class Recovery:
     build_s: float
     first_result_s: float
     all_s: tuple[float, ...]
+    plane: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,7 +71,9 @@ class Checkpoint:
         snapshot_s: How long the longest took, from the checkpoint to the end of its upload.
         p99_during_ms: Of records created while a snapshot was made.
         p99_between_ms: Of the others.
-        pause_ms: The slowest record of a snapshot, less the median without one: the middle of
+        pause_p99_ms: ``p99_during_ms`` less the median of the others: what stands still for a
+            snapshot, and all else that happens to be slow meanwhile.
+        pause_ms: The slowest record of a snapshot, less the median of the others: the middle of
             all snapshots.
         pause_max_ms: The same of the worst of them.
     """
@@ -80,13 +84,9 @@ class Checkpoint:
     snapshot_s: float
     p99_during_ms: float
     p99_between_ms: float
+    pause_p99_ms: float
     pause_ms: float
     pause_max_ms: float
-
-    @property
-    def added_ms(self) -> float:
-        """How much longer the slowest hundredth waits because of snapshots."""
-        return max(self.p99_during_ms - self.p99_between_ms, 0.0)
 
 
 @dataclass(frozen=True, slots=True)
@@ -128,7 +128,7 @@ async def measure(
         if recovery:
             size_mb = held.size_mb()
             taken = [await held.restart() for _ in range(times)]
-            found.append(_recovery(LOCAL, size_mb, held.build_s, taken))
+            found.append(_recovery(LOCAL, size_mb, held, taken))
         if checkpoint_s:
             with tempfile.TemporaryDirectory(prefix="riverrun-bench-") as folder:
                 checkpoint = await _checkpoint(held, broker, folder, checkpoint_s)
@@ -141,12 +141,13 @@ async def measure(
                 held.snapshots_to(f"s3://{BUCKET}/state", settings, "1h")
                 size_mb = held.size_mb()
                 taken = [await held.restart(bare=True) for _ in range(times - 1)]
-            found.append(_recovery(SNAPSHOT, size_mb, held.build_s, taken))
+            found.append(_recovery(SNAPSHOT, size_mb, held, taken))
     return Found(found, checkpoint)
 
 
-def _recovery(source: str, size_mb: float, build_s: float, taken: Sequence[float]) -> Recovery:
-    return Recovery(source, size_mb, build_s, statistics.median_low(taken), tuple(taken))
+def _recovery(source: str, size_mb: float, held: HeldState, taken: Sequence[float]) -> Recovery:
+    middle_s, plane = statistics.median_low(taken), held.engine.plane
+    return Recovery(source, size_mb, held.build_s, middle_s, tuple(taken), plane)
 
 
 async def _checkpoint(held: HeldState, broker: str, folder: str, seconds: float) -> Checkpoint:
@@ -161,7 +162,8 @@ async def _checkpoint(held: HeldState, broker: str, folder: str, seconds: float)
     watch = asyncio.create_task(_watch(engine.state_dir / "checkpoints", seen))
     loaded = await apply(load, engine, broker, WARM_UP_S)
     watch.cancel()
-    spans = [(began_s, ended_s) for began_s, ended_s in seen if began_s > loaded.created_s[0]]
+    first_s, last_s = loaded.created_s[[0, -1]]
+    spans = [(began_s, ended_s) for began_s, ended_s in seen if first_s < began_s < last_s]
     if not spans:
         raise engine.failed(f"made no snapshot within {seconds:.0f} s")
     engine.run = exactly_once
@@ -173,7 +175,9 @@ async def _watch(folder: Path, seen: list[tuple[float, float]]) -> None:
     here: dict[str, float] = {}
     while True:
         now_s = time.monotonic()
-        names = {path.name for path in folder.iterdir()} if folder.exists() else set[str]()
+        # RocksDB writes to NAME.tmp first.
+        there = folder.iterdir() if folder.exists() else ()
+        names = {path.name.partition(".")[0] for path in there}
         for name in names - here.keys():
             here[name] = now_s
         seen += [(here.pop(name), now_s) for name in here.keys() - names]
@@ -201,6 +205,7 @@ def checkpoint_of(
         for began_s, ended_s in spans
     ]
     during = np.any(parts, axis=0)
+    during_p99_ms = float(np.percentile(latencies_ms[during], 99))
     between_ms = latencies_ms[~during]
     usual_ms = float(np.median(between_ms))
     worst_ms = [float(latencies_ms[part].max()) - usual_ms for part in parts if part.any()]
@@ -209,8 +214,9 @@ def checkpoint_of(
         rate=rate,
         snapshots=len(spans),
         snapshot_s=max(ended_s - began_s for began_s, ended_s in spans),
-        p99_during_ms=float(np.percentile(latencies_ms[during], 99)),
+        p99_during_ms=during_p99_ms,
         p99_between_ms=float(np.percentile(between_ms, 99)),
+        pause_p99_ms=during_p99_ms - usual_ms,
         pause_ms=statistics.median(worst_ms),
         pause_max_ms=max(worst_ms),
     )

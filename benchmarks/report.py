@@ -110,6 +110,7 @@ class Report:
         measured = [
             *self.throughputs,
             *self.latencies,
+            *self.recoveries,
             *self.scaling,
             self.start,
             self.large_state,
@@ -150,7 +151,7 @@ class Report:
         name = f"snapshots of {each.state_mb:,.0f} MB, {each.rate:,} records/s"
         yield Row(f"{name}: p99 while one is made", each.p99_during_ms, "ms")
         yield Row(f"{name}: p99 between them", each.p99_between_ms, "ms")
-        yield Row(f"{name}: pause, added to p99", each.added_ms, "ms", goal)
+        yield Row(f"{name}: pause, p99", each.pause_p99_ms, "ms", goal)
         yield Row(f"{name}: longest pause of one, middle of {each.snapshots}", each.pause_ms, "ms")
         yield Row(f"{name}: longest pause of all", each.pause_max_ms, "ms")
         yield Row(f"{name}: longest snapshot", each.snapshot_s, "s")

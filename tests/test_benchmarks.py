@@ -162,7 +162,7 @@ def test_the_pause_of_a_snapshot_is_told_from_what_is_usual() -> None:
     latencies_ms[5_000:5_100] = 34.0  # a tenth of a second at second 5
     found = checkpoint_of(1_000.0, 1_000, [(5.0, 5.2), (8.0, 8.1)], created_s, latencies_ms)
     assert (found.snapshots, found.snapshot_s) == (2, pytest.approx(0.2))
-    assert (found.p99_between_ms, found.p99_during_ms, found.added_ms) == (4.0, 34.0, 30.0)
+    assert (found.p99_between_ms, found.p99_during_ms, found.pause_p99_ms) == (4.0, 34.0, 30.0)
     assert (found.pause_ms, found.pause_max_ms) == (15.0, 30.0)
 
 
