@@ -1,4 +1,4 @@
-"""State that is larger than the memory that a worker takes: counts of very many keys."""
+"""State of far more keys than a worker keeps in memory at a time."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ TIMEOUT_S = 400.0
 
 @dataclass(frozen=True, slots=True)
 class LargeState:
-    """What a worker does whose state does not fit into its caches.
+    """What a worker does whose keys do not fit into its caches.
 
     Attributes:
         keys: Distinct keys.
@@ -31,7 +31,7 @@ class LargeState:
         per_cpu_s: Records per second of CPU, start-up included.
         per_wall_s: Records per second of wall time, start-up included.
         peak_mb: Largest resident memory.
-        state_mb: Size of the state on disk.
+        state_mb: Size of the state on disk, where it is compressed.
         plane: Data plane that ran.
     """
 
