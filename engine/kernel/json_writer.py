@@ -11,28 +11,37 @@ from riverrun._kernel import write_documents
 from riverrun.engine.codec import EncodeError
 from riverrun.engine.reference.json_writer import not_finite
 
+ROWS_MIN = 64
+"""Below, handing over the columns costs more than writing the rows one by one."""
+
 
 class KernelJsonWriter:
     """Writes one object per row, with the values that msgspec would write.
 
     Numbers and texts may be spelled otherwise, and are read as the same.
 
+    Args:
+        rows_min: Frames of fewer rows are left to the codec, which writes row by row.
+
     Example:
         >>> frame = pl.DataFrame({"user": ["ada"], "amount": [2.5]})
-        >>> documents = KernelJsonWriter().write(frame)
+        >>> documents = KernelJsonWriter(rows_min=1).write(frame)
         >>> documents.to_list() if documents is not None else None
         [b'{"user":"ada","amount":2.5}']
     """
 
+    def __init__(self, rows_min: int = ROWS_MIN) -> None:
+        self._rows_min = rows_min
+
     def write(self, frame: pl.DataFrame) -> pl.Series | None:
-        """Return one document per row, None if the kernel does not know a type or value of it.
+        """Return one document per row, None if rows are to be written one by one.
 
         Raises:
             EncodeError: Naming the first row with NaN or an infinite number.
         """
-        if not frame.width or not all(
-            dtype == pl.Null or _is_known(dtype) for dtype in frame.dtypes
-        ):
+        if not frame.width or frame.height < self._rows_min:
+            return None
+        if not all(dtype == pl.Null or _is_known(dtype) for dtype in frame.dtypes):
             return None
         # Names are told by themselves, whatever is in them.
         columns = [

@@ -9,6 +9,7 @@ pub mod project;
 pub mod scan;
 pub mod schema;
 pub mod string;
+mod text;
 mod times;
 mod values;
 pub mod write;

@@ -153,8 +153,7 @@ impl Object {
             } else {
                 self.keys.skip_value(cursor)?;
             }
-            cursor.skip_space();
-            let byte = cursor.peek();
+            let byte = cursor.token();
             cursor.pos += 1;
             if byte != b',' {
                 return if byte == b'}' {

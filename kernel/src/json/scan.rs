@@ -72,8 +72,18 @@ impl<'a> Cursor<'a> {
 
     #[inline(always)]
     pub fn skip_space(&mut self) {
-        // Most documents have none, or a single blank, between two tokens.
-        while matches!(self.peek(), b' ' | b'\n' | b'\r' | b'\t') {
+        self.token();
+    }
+
+    /// Goes on to the first byte of the next token, and returns that.
+    #[inline(always)]
+    pub fn token(&mut self) -> u8 {
+        loop {
+            let byte = self.peek();
+            // One comparison where there is no space, as in most documents.
+            if byte > b' ' || !matches!(byte, b' ' | b'\n' | b'\r' | b'\t') {
+                return byte;
+            }
             self.pos += 1;
         }
     }
@@ -167,8 +177,7 @@ impl<'a> Cursor<'a> {
                 self.skip_space();
             }
             self.skip_nested(scratch, depth)?;
-            self.skip_space();
-            let byte = self.peek();
+            let byte = self.token();
             self.pos += 1;
             if byte == close {
                 return Ok(());

@@ -14,6 +14,17 @@ use super::scan::{Certain, Cursor, Uncertain, padded};
 /// Longest text that a view holds itself; longer ones are in a buffer.
 const INLINE_MAX: usize = 12;
 
+/// What keeps so many bytes of the first twelve.
+const INLINE_MASKS: [u128; INLINE_MAX + 1] = {
+    let mut masks = [0; INLINE_MAX + 1];
+    let mut len = 1;
+    while len <= INLINE_MAX {
+        masks[len] = masks[len - 1] << 8 | 0xff;
+        len += 1;
+    }
+    masks
+};
+
 /// Values of one kind; nulls have a default here.
 pub(super) enum Values {
     Integers(Vec<i64>),
@@ -140,8 +151,7 @@ fn read_items(items: &mut Column, cursor: &mut Cursor) -> Certain<()> {
     }
     loop {
         items.read(cursor)?;
-        cursor.skip_space();
-        let byte = cursor.peek();
+        let byte = cursor.token();
         cursor.pos += 1;
         if byte == b']' {
             return Ok(());
@@ -213,8 +223,7 @@ impl Texts {
 fn view(len: usize, head: u128, buffer: u32, offset: u32) -> u128 {
     let bits = len as u128;
     if len <= INLINE_MAX {
-        let text = head & ((1 << (8 * len)) - 1);
-        return bits | text << 32;
+        return bits | (head & INLINE_MASKS[len]) << 32;
     }
     bits | (head & 0xffff_ffff) << 32 | u128::from(buffer) << 64 | u128::from(offset) << 96
 }

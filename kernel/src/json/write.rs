@@ -6,10 +6,12 @@ use arrow_array::types::{
     TimestampMicrosecondType, TimestampMillisecondType, UInt8Type, UInt16Type, UInt32Type,
     UInt64Type,
 };
-use arrow_array::{Array, ArrayRef, BinaryViewArray};
+use arrow_array::{Array, ArrayRef, BinaryViewArray, StringViewArray};
 use arrow_buffer::{ArrowNativeType, Buffer, NullBuffer, OffsetBuffer};
 use arrow_schema::{DataType, TimeUnit};
 
+use super::scan::padded;
+use super::text::{push_integer, push_short_text, push_text, push_word};
 use super::times::{write_date, write_time};
 use crate::column::ViewBuilder;
 
@@ -88,6 +90,8 @@ type Written = Result<(), Failure>;
 /// A column of an object, and the text that is before each of its values.
 struct Member<'a> {
     lead: Vec<u8>,
+    /// Its first bytes, which are all of most leads.
+    word: u128,
     values: Values<'a>,
 }
 
@@ -95,17 +99,22 @@ fn members<'a>(names: &[String], columns: &'a [ArrayRef]) -> Result<Vec<Member<'
     let mut members = Vec::with_capacity(names.len());
     for (index, (name, column)) in names.iter().zip(columns).enumerate() {
         let mut lead = vec![if index == 0 { b'{' } else { b',' }];
-        write_text(name.as_bytes(), &mut lead);
+        push_text(name.as_bytes(), &mut lead);
         lead.push(b':');
         let values = Values::of(column).ok_or(Unwritten::Unknown)?;
-        members.push(Member { lead, values });
+        let word = padded(&lead);
+        members.push(Member { lead, word, values });
     }
     Ok(members)
 }
 
 fn write_object(members: &[Member], row: usize, to: &mut Vec<u8>) -> Written {
     for member in members {
-        to.extend_from_slice(&member.lead);
+        if member.lead.len() <= 16 {
+            push_word(member.word, member.lead.len(), to);
+        } else {
+            to.extend_from_slice(&member.lead);
+        }
         member.values.write(row, to)?;
     }
     if members.is_empty() {
@@ -134,7 +143,7 @@ enum Form<'a> {
     Float(&'a [f64]),
     Float32(&'a [f32]),
     Boolean(&'a arrow_array::BooleanArray),
-    Text(&'a arrow_array::StringViewArray),
+    Text(&'a StringViewArray),
     Bytes(&'a BinaryViewArray),
     /// Days since the epoch.
     Date(&'a [i32]),
@@ -203,7 +212,7 @@ impl<'a> Values<'a> {
         match &self.form {
             Form::Signed(values) => write_integer(values[row], to),
             Form::Float(values) => return write_float(values[row], to),
-            Form::Text(texts) => write_text(texts.value(row).as_bytes(), to),
+            Form::Text(texts) => write_text(texts, row, to),
             _ => return self.write_other(row, to),
         }
         Ok(())
@@ -214,20 +223,20 @@ impl<'a> Values<'a> {
         match &self.form {
             Form::Null => to.extend_from_slice(b"null"),
             Form::Signed(values) => write_integer(values[row], to),
-            Form::Signed32(values) => write_integer(values[row], to),
-            Form::Signed16(values) => write_integer(values[row], to),
-            Form::Signed8(values) => write_integer(values[row], to),
-            Form::Unsigned(values) => write_integer(values[row], to),
-            Form::Unsigned32(values) => write_integer(values[row], to),
-            Form::Unsigned16(values) => write_integer(values[row], to),
-            Form::Unsigned8(values) => write_integer(values[row], to),
+            Form::Signed32(values) => write_integer(values[row].into(), to),
+            Form::Signed16(values) => write_integer(values[row].into(), to),
+            Form::Signed8(values) => write_integer(values[row].into(), to),
+            Form::Unsigned(values) => push_integer(values[row], to),
+            Form::Unsigned32(values) => push_integer(values[row].into(), to),
+            Form::Unsigned16(values) => push_integer(values[row].into(), to),
+            Form::Unsigned8(values) => push_integer(values[row].into(), to),
             Form::Float(values) => return write_float(values[row], to),
             Form::Float32(values) => return write_float(values[row].into(), to),
             Form::Boolean(values) => {
                 let text: &[u8] = if values.value(row) { b"true" } else { b"false" };
                 to.extend_from_slice(text);
             }
-            Form::Text(texts) => write_text(texts.value(row).as_bytes(), to),
+            Form::Text(texts) => write_text(texts, row, to),
             Form::Bytes(values) => write_base64(values.value(row), to),
             Form::Date(days) => return written(write_date(days[row].into(), to)),
             Form::Time(times, scale, is_utc) => {
@@ -256,8 +265,22 @@ fn written(done: Option<()>) -> Written {
 }
 
 #[inline(always)]
-fn write_integer(value: impl itoa::Integer, to: &mut Vec<u8>) {
-    to.extend_from_slice(itoa::Buffer::new().format(value).as_bytes());
+fn write_integer(value: i64, to: &mut Vec<u8>) {
+    if value < 0 {
+        to.push(b'-');
+    }
+    push_integer(value.unsigned_abs(), to);
+}
+
+#[inline(always)]
+fn write_text(texts: &StringViewArray, row: usize, to: &mut Vec<u8>) {
+    let view = texts.views()[row];
+    let len = view as u32 as usize;
+    if len <= 12 {
+        push_short_text(view >> 32, len, to);
+    } else {
+        push_text(texts.value(row).as_bytes(), to);
+    }
 }
 
 /// Floats below this are tried as hundredths, which are far from what a float holds exactly.
@@ -285,50 +308,11 @@ fn write_hundredths(hundredths: u64, is_negative: bool, to: &mut Vec<u8>) {
     if is_negative {
         to.push(b'-');
     }
-    write_integer(hundredths / 100, to);
-    let rest = (hundredths % 100) as u8;
-    let digits = [b'.', b'0' + rest / 10, b'0' + rest % 10];
+    push_integer(hundredths / 100, to);
+    let rest = hundredths % 100;
+    let digits = u64::from(b'.') | (0x30 + rest / 10) << 8 | (0x30 + rest % 10) << 16;
     let len = if rest.is_multiple_of(10) { 2 } else { 3 };
-    to.extend_from_slice(&digits[..len]);
-}
-
-const HEX: &[u8; 16] = b"0123456789abcdef";
-
-#[inline(always)]
-fn write_text(text: &[u8], to: &mut Vec<u8>) {
-    to.push(b'"');
-    let mut rest = text;
-    while let Some(at) = rest.iter().position(|&byte| must_be_escaped(byte)) {
-        to.extend_from_slice(&rest[..at]);
-        write_escape(rest[at], to);
-        rest = &rest[at + 1..];
-    }
-    to.extend_from_slice(rest);
-    to.push(b'"');
-}
-
-#[inline(always)]
-fn must_be_escaped(byte: u8) -> bool {
-    byte < b' ' || byte == b'"' || byte == b'\\'
-}
-
-#[cold]
-fn write_escape(byte: u8, to: &mut Vec<u8>) {
-    let short = match byte {
-        b'"' | b'\\' => byte,
-        8 => b'b',
-        12 => b'f',
-        b'\n' => b'n',
-        b'\r' => b'r',
-        b'\t' => b't',
-        _ => {
-            to.extend_from_slice(b"\\u00");
-            to.push(HEX[usize::from(byte >> 4)]);
-            to.push(HEX[usize::from(byte & 15)]);
-            return;
-        }
-    };
-    to.extend_from_slice(&[b'\\', short]);
+    push_word(digits.into(), len, to);
 }
 
 const BASE64: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";

@@ -14,7 +14,7 @@ from polars.testing.parametric import dataframes
 from riverrun.connectors.codecs.json import Json
 from riverrun.engine.batch import Batch
 from riverrun.engine.codec import EncodeError
-from riverrun.engine.kernel.json_writer import KernelJsonWriter
+from riverrun.engine.kernel.json_writer import ROWS_MIN, KernelJsonWriter
 from riverrun.engine.labels import TIME, Label
 
 KNOWN: list[Any] = [
@@ -51,7 +51,7 @@ def assert_same(frame: pl.DataFrame) -> None:
     except EncodeError as error:
         want = (error.index, str(error))
     try:
-        documents = KernelJsonWriter().write(frame)
+        documents = KernelJsonWriter(rows_min=0).write(frame)
         assert documents is not None
         assert documents.dtype == pl.Binary
         got: Any = [exact(document) for document in documents.to_list()]
@@ -96,7 +96,7 @@ def test_any_text(values: list[str], name: str) -> None:
 
 def test_floats_are_floats_and_integers_are_integers() -> None:
     frame = pl.DataFrame({"x": [1.0, -0.0, 0.5, 1e300], "n": [1, 0, -(2**63), 2**63 - 1]})
-    documents = KernelJsonWriter().write(frame)
+    documents = KernelJsonWriter(rows_min=0).write(frame)
     assert documents is not None
     assert documents.to_list() == [
         b'{"x":1.0,"n":1}',
@@ -140,7 +140,7 @@ def test_slices_and_chunks_are_written() -> None:
 def test_more_documents_than_fit_in_one_buffer() -> None:
     text = "x" * (1 << 20)
     frame = pl.DataFrame({"n": range(130)}).with_columns(text=pl.lit(text))
-    documents = KernelJsonWriter().write(frame)
+    documents = KernelJsonWriter(rows_min=0).write(frame)
     assert documents is not None
     for index, document in enumerate(documents.to_list()):
         assert document == b'{"n":%d,"text":"%b"}' % (index, text.encode())
@@ -152,7 +152,7 @@ def test_the_first_row_with_a_number_that_has_no_form_is_told(number: float) -> 
     assert_same(pl.DataFrame({"a": [[1.0], [], [2.0, number]]}))
     assert_same(pl.DataFrame({"a": [{"x": 1.0}, None, {"x": number}]}))
     with pytest.raises(EncodeError) as caught:
-        KernelJsonWriter().write(pl.DataFrame({"a": [1.0, number]}))
+        KernelJsonWriter(rows_min=0).write(pl.DataFrame({"a": [1.0, number]}))
     assert caught.value.index == 1
 
 
@@ -172,8 +172,14 @@ def test_the_first_row_with_a_number_that_has_no_form_is_told(number: float) -> 
     ],
 )
 def test_what_is_not_known_is_left_to_the_rows(series: pl.Series) -> None:
-    assert KernelJsonWriter().write(pl.DataFrame({"n": [1], "x": series})) is None
+    assert KernelJsonWriter(rows_min=0).write(pl.DataFrame({"n": [1], "x": series})) is None
 
 
 def test_a_frame_without_columns_is_left_to_the_rows() -> None:
-    assert KernelJsonWriter().write(pl.DataFrame()) is None
+    assert KernelJsonWriter(rows_min=0).write(pl.DataFrame()) is None
+
+
+def test_few_rows_are_left_to_the_codec() -> None:
+    frame = pl.DataFrame({"n": range(ROWS_MIN)})
+    assert KernelJsonWriter().write(frame) is not None
+    assert KernelJsonWriter().write(frame[1:]) is None
