@@ -20,8 +20,10 @@ def test_the_kernel_plane_takes_every_seat() -> None:
     plane: Plane = KernelPlane()
     assert plane.name == "kernel"
     assert list(plane.record_batches.encode([], [], [], None, 100)) == []
-    decoded = plane.json_projector(Schema.of(Order)).project([b'{"user":"ada"}'])
-    assert decoded.rows == [Order("ada")]
+    schema = Schema.of(Order)
+    decoded = plane.json_projector(schema).project([b'{"user":"ada"}'])
+    assert decoded.frame is not None
+    assert schema.to_rows(decoded.frame) == [Order("ada")]
     assert list(plane.partitioner(4).partitions([b"ada"])) == [1]
     documents = plane.json_writer().write(pl.DataFrame({"n": range(1_000)}))
     assert documents is not None
