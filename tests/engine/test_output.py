@@ -67,7 +67,7 @@ def test_partitions_that_are_given_are_used() -> None:
 
     output.write("many", [None, None], [b"a", b"b"], [1, 2], partitions=[3, 0])
 
-    assert {w.partition: b[0].values for w, b in drained(output).items()} == {
+    assert {w.partition: list(b[0].values) for w, b in drained(output).items()} == {
         3: [b"a"],
         0: [b"b"],
     }
