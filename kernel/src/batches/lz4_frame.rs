@@ -33,7 +33,7 @@ pub(super) fn decompress(frame: &[u8], out: &mut Vec<u8>, max: usize) -> Option<
     match descriptor.content_size {
         Some(size) if size > max as u64 => return None,
         Some(size) => out.reserve(size as usize),
-        None => out.reserve(frame.len().saturating_mul(3).min(max)),
+        None => out.reserve(frame.len().saturating_mul(4).min(max)),
     }
     loop {
         let word = input.u32()?;
