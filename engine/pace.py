@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+FULL_BYTES = 256 * 1024
+"""A task that keeps up reads less than this at a time: what has come since it looked last."""
+
 BEHIND_AFTER_MS = 1_000
-"""A task that has had records left to read for this long is catching up, and not just busy."""
+"""A task that has read full chunks for this long is catching up, and not just busy."""
 
 CATCH_UP_INTERVAL_MS = 500
 """Interval while catching up: results are late by more than that anyway, and each commit costs."""
@@ -21,7 +24,7 @@ class Pace:
         >>> pace.committed(5_000)
         >>> pace.due_ms()
         5100
-        >>> pace.looked(behind=True, now_ms=6_001)
+        >>> pace.looked(FULL_BYTES, lags=True, now_ms=6_001)
         >>> pace.due_ms()
         5500
     """
@@ -36,9 +39,9 @@ class Pace:
         """Take in that a commit was made."""
         self._last_commit_ms = now_ms
 
-    def looked(self, *, behind: bool, now_ms: int) -> None:
-        """Take in whether there are records left to read."""
-        if not behind:
+    def looked(self, read_bytes: int, *, lags: bool, now_ms: int) -> None:
+        """Take in how much was read at once, and whether there are records left to read."""
+        if not lags or 0 < read_bytes < FULL_BYTES:
             self._caught_up_ms = now_ms
         self._catches_up = now_ms - self._caught_up_ms > BEHIND_AFTER_MS
 

@@ -203,7 +203,7 @@ class Task:
         self._calls.pump()
         chunks = await self._next_chunks(wait_ms)
         now_ms = self._env.clock.now_ms()
-        slept = self._note_activity(wait_ms)
+        slept = self._note_activity(wait_ms, sum(len(chunk.payload) for chunk in chunks))
         due = self._chain.next_processing_time_ms()
         timers = due is not None and due <= now_ms
         worked = bool(chunks) or timers or slept or self._calls.finished.is_set()
@@ -260,7 +260,7 @@ class Task:
             wait_ms = min(wait_ms, max(due - clock.now_ms(), 0))
         return wait_ms
 
-    def _note_activity(self, wait_ms: int) -> bool:
+    def _note_activity(self, wait_ms: int, read_bytes: int) -> bool:
         """See which inputs are not idle: with records left to read, or not readable at present.
 
         Returns:
@@ -275,13 +275,13 @@ class Task:
         if not slept:
             self._quiet_ms = tick_ms
         trouble = self._reader.trouble() is not None
-        behind = False
+        lags = False
         for where, position in self._inputs.positions.items():
             end = self._reader.end_offset(where)
             if trouble or end is None or position < end:
                 self._inputs.note_busy(where, tick_ms)
-                behind = behind or not trouble
-        self.pace.looked(behind=behind, now_ms=tick_ms)
+                lags = lags or not trouble
+        self.pace.looked(read_bytes, lags=lags, now_ms=tick_ms)
         return slept
 
     def _process(self, chunks: list[Chunk], timers: bool, now_ms: int) -> list[Outgoing]:
