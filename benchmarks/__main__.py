@@ -40,7 +40,7 @@ def _arguments(argv: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument(
         "--job", action="append", choices=PARTS, help="only this; may be given several times"
     )
-    parser.add_argument("--records", type=int, default=3_000_000, help="records to drain")
+    parser.add_argument("--records", type=int, default=6_000_000, help="records to drain")
     parser.add_argument("--keys", type=int, default=10_000, help="distinct users")
     parser.add_argument(
         "--event-rate", type=int, default=10_000, help="records per second of event time"
@@ -54,7 +54,7 @@ def _arguments(argv: Sequence[str] | None) -> argparse.Namespace:
         "--state-mb",
         action="append",
         type=int,
-        help="sizes of state of recovery, the last one of checkpoint too (default: 100 and 1,100)",
+        help="sizes of state of recovery, the last one of checkpoint too (default: 100 and 1,000)",
     )
     parser.add_argument(
         "--large-keys", type=int, default=10_000_000, help="distinct users of large-state"
@@ -87,12 +87,12 @@ def _set_sizes(arguments: argparse.Namespace) -> None:
     quick: bool = arguments.quick
     arguments.job = arguments.job or list(DEFAULT_PARTS)
     arguments.rate = arguments.rate or ([10_000, 50_000] if quick else [10_000, 50_000, 150_000])
-    arguments.state_mb = arguments.state_mb or ([100] if quick else [100, 1_100])
+    arguments.state_mb = arguments.state_mb or ([100] if quick else [100, 1_000])
     arguments.repeats = 1 if quick else 3
     arguments.warm_up = 2.0 if quick else 4.0
     arguments.checkpoint_seconds = 8.0 if quick else 25.0
     if quick:
-        arguments.records = min(arguments.records, 600_000)
+        arguments.records = min(arguments.records, 1_500_000)
         arguments.seconds = min(arguments.seconds, 4.0)
         arguments.large_keys = min(arguments.large_keys, 1_000_000)
 

@@ -83,9 +83,10 @@ class HeldState:
         """Wait until all visits are counted."""
         await self.engine.wait_committed(self._log, 1, BUILD_TIMEOUT_S)
 
+    @property
     def size_mb(self) -> float:
-        """Return the size of the local state."""
-        return self.engine.state_bytes() / 1e6
+        """How much state there is; on disk or, the newest of it, in memory and the changelog."""
+        return self._users * PAYLOAD_BYTES / 1e6
 
     def snapshots_to(self, url: str, settings: dict[str, str], interval: str) -> None:
         """Let the next start make snapshots, and know where they are."""

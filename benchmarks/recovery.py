@@ -44,7 +44,7 @@ class Recovery:
 
     Attributes:
         source: Where the state came from, ``LOCAL`` or ``SNAPSHOT``.
-        state_mb: Size of the state directory.
+        state_mb: Size of the payloads that the state is made of.
         build_s: How long it took to fill it.
         first_result_s: From the start of the new process until its first new result is readable.
         all_s: All restarts; ``first_result_s`` is the middle one.
@@ -126,9 +126,8 @@ async def measure(
     with HeldState(log, broker, state_mb) as held:
         await held.build()
         if recovery:
-            size_mb = held.size_mb()
             taken = [await held.restart() for _ in range(times)]
-            found.append(_recovery(LOCAL, size_mb, held, taken))
+            found.append(_recovery(LOCAL, held, taken))
         if checkpoint_s:
             with tempfile.TemporaryDirectory(prefix="riverrun-bench-") as folder:
                 checkpoint = await _checkpoint(held, broker, folder, checkpoint_s)
@@ -139,15 +138,14 @@ async def measure(
                 await held.restart()
                 await held.wait_snapshot(before)
                 held.snapshots_to(f"s3://{BUCKET}/state", settings, "1h")
-                size_mb = held.size_mb()
                 taken = [await held.restart(bare=True) for _ in range(times - 1)]
-            found.append(_recovery(SNAPSHOT, size_mb, held, taken))
+            found.append(_recovery(SNAPSHOT, held, taken))
     return Found(found, checkpoint)
 
 
-def _recovery(source: str, size_mb: float, held: HeldState, taken: Sequence[float]) -> Recovery:
+def _recovery(source: str, held: HeldState, taken: Sequence[float]) -> Recovery:
     middle_s, plane = statistics.median_low(taken), held.engine.plane
-    return Recovery(source, size_mb, held.build_s, middle_s, tuple(taken), plane)
+    return Recovery(source, held.size_mb, held.build_s, middle_s, tuple(taken), plane)
 
 
 async def _checkpoint(held: HeldState, broker: str, folder: str, seconds: float) -> Checkpoint:
@@ -167,7 +165,7 @@ async def _checkpoint(held: HeldState, broker: str, folder: str, seconds: float)
     if not spans:
         raise engine.failed(f"made no snapshot within {seconds:.0f} s")
     engine.run = exactly_once
-    return checkpoint_of(held.size_mb(), RATE, spans, loaded.created_s, loaded.latencies_ms)
+    return checkpoint_of(held.size_mb, RATE, spans, loaded.created_s, loaded.latencies_ms)
 
 
 async def _watch(folder: Path, seen: list[tuple[float, float]]) -> None:

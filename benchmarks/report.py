@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import asdict, dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -39,7 +40,7 @@ class Row:
     @property
     def ratio(self) -> float | None:
         """How good it is: from 1 on the goal is met."""
-        if self.goal is None:
+        if self.goal is None or math.isnan(self.value):
             return None
         if self.direction == AT_LEAST:
             return self.value / self.goal
@@ -57,6 +58,8 @@ class Row:
 
 
 def _shown(value: float, unit: str) -> str:
+    if math.isnan(value):
+        return "too short to tell"
     if unit == "records/s":
         if value >= 1_000_000:
             return f"{value / 1e6:,.2f} M records/s"

@@ -6,6 +6,7 @@ What the runs differ by has no start-up in it: neither imports nor joining the g
 from __future__ import annotations
 
 import asyncio
+import math
 import sys
 import time
 from dataclasses import dataclass
@@ -119,18 +120,23 @@ async def measure(
     await check(log, short_run, topics.short)
     results = await check(log, long_run, topics.long)
     records = long.records - short.records
-    per_cpu_s = records / (long.cpu_s - short.cpu_s)
+    per_cpu_s = rate(records, long.cpu_s - short.cpu_s)
     return Throughput(
         job=job,
         records=long.records,
         record_bytes=topics.record_bytes,
         per_cpu_s=per_cpu_s,
-        per_wall_s=records / (long.wall_s - short.wall_s),
+        per_wall_s=rate(records, long.wall_s - short.wall_s),
         startup_cpu_s=short.cpu_s - short.records / per_cpu_s,
         peak_mb=long.peak_mb,
         results=results,
         plane=long.plane,
     )
+
+
+def rate(records: int, seconds: float) -> float:
+    """Return records per second; not a number where a start took longer than all the rest."""
+    return records / seconds if seconds > 0 else math.nan
 
 
 def _fields(run: Run) -> dict[str, object]:

@@ -21,7 +21,7 @@ from benchmarks.recovery import LEAD_S, LOCAL, SNAPSHOT, Recovery, checkpoint_of
 from benchmarks.report import AT_LEAST, Report, Row
 from benchmarks.scaling import Scaling
 from benchmarks.start import Start
-from benchmarks.throughput import Throughput
+from benchmarks.throughput import Throughput, rate
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -186,6 +186,7 @@ def test_what_a_checkpoint_does_before_it_can_be_seen_counts() -> None:
         (Row("p99", 50.0, "ms", 25.0), "missed, 0.50x"),
         (Row("pause", 0.0, "ms", 25.0), "met"),
         (Row("p50", 5.0, "ms"), ""),
+        (Row("rate", rate(1_000, -0.1), "records/s", 300_000.0, AT_LEAST), ""),
     ],
 )
 def test_figures_stand_beside_their_goal(row: Row, verdict: str) -> None:
