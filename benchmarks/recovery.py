@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
     from .load import Floats
 
-LOCAL, SNAPSHOT = "local disk", "snapshot in S3"
+LOCAL, SNAPSHOT = "local disk kept", "bare, snapshot in S3"
 BUCKET = "benchmarks"
 
 RATE = 10_000

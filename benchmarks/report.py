@@ -71,7 +71,7 @@ def _shown(value: float, unit: str) -> str:
 GOALS_RECORDS_S = {"filter": 2.0e6, "window": 3.5e6, "window-1m": 1.0e6, "python": 0.6e6}
 GOAL_RATE = 10_000
 GOALS_P99_MS = {"at_least_once": 10.0, "exactly_once": 150.0}
-GOALS_RECOVERY_S = {"local disk": 3.0, "snapshot in S3": 10.0}
+GOALS_RECOVERY_S = {"local disk kept": 3.0, "bare, snapshot in S3": 10.0}
 GOAL_STATE_MB = 900.0
 """Goals of recovery and of checkpoints are of 1 GB; less state says nothing about them."""
 GOAL_SCALING = 1.8
@@ -143,7 +143,7 @@ class Report:
         for each in self.recoveries:
             large = each.state_mb >= GOAL_STATE_MB
             goal = GOALS_RECOVERY_S[each.source] if large else None
-            name = f"kill -9, {each.state_mb:,.0f} MB from {each.source}"
+            name = f"kill -9, {each.state_mb:,.0f} MB, {each.source}"
             yield Row(f"{name}: to first new result", each.first_result_s, "s", goal)
 
     def _checkpoint_rows(self) -> Iterator[Row]:

@@ -207,7 +207,7 @@ def test_a_report_names_what_is_missed() -> None:
 def test_goals_of_much_state_say_nothing_of_little() -> None:
     goals = {row.what: row.goal for row in report().rows() if row.what.startswith("kill -9")}
     assert goals == {
-        f"kill -9, {size} MB from {source}: to first new result": goal
+        f"kill -9, {size} MB, {source}: to first new result": goal
         for source, large in ((LOCAL, 3.0), (SNAPSHOT, 10.0))
         for size, goal in (("80", None), ("1,075", large))
     }
