@@ -140,7 +140,9 @@ async def test_a_full_disk_loses_nothing_and_work_goes_on_when_there_is_room(
     disk: SmallDisk, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     # Every epoch goes to RocksDB, whose flushes meet the full disk.
-    monkeypatch.setattr("riverrun.state.overlay.OverlayLimits", partial(OverlayLimits, rows=1))
+    monkeypatch.setattr(
+        "riverrun.state.overlay.OverlayLimits", partial(OverlayLimits, rows=1, block_bytes=1)
+    )
     # The log is elsewhere, as a broker is.
     log = MemoryLog(SystemClock())
     await log.start(1_000)
