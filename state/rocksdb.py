@@ -41,6 +41,8 @@ _META_KEY = b"m"
 
 BATCH_ROWS = 10_000
 """Most rows in one write: it holds the GIL, so this bounds the stall of every other thread."""
+BATCH_BYTES = _MIB
+"""Most bytes in one write, but for a row that is larger by itself; for the same reason."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -194,15 +196,18 @@ class RocksDbStore:
             for start, end in delta.range_deletes:
                 if start < end:
                     batch.delete_range(_ROW + start, _ROW + end)
-            for begin in range(0, len(rows), BATCH_ROWS):
-                if begin:
+            count = size = 0
+            for key, value in rows:
+                if count == BATCH_ROWS or size > BATCH_BYTES:
                     self._db.write(batch, self._write_options)
                     batch = WriteBatch(raw_mode=True)
-                for key, value in rows[begin : begin + BATCH_ROWS]:
-                    if value is None:
-                        batch.delete(_ROW + key)
-                    else:
-                        batch.put(_ROW + key, value)
+                    count = size = 0
+                count += 1
+                if value is None:
+                    batch.delete(_ROW + key)
+                else:
+                    size += len(value)
+                    batch.put(_ROW + key, value)
             # In the last batch: a crash between two batches leaves the meta of the epoch before.
             batch.put(_META_KEY, meta)
             self._db.write(batch, self._write_options)
