@@ -37,11 +37,11 @@ pub(super) fn push_integer(value: u64, to: &mut Vec<u8>) {
 fn eight_digits(value: u64) -> u64 {
     // Each step halves numbers side by side: times 10486 >> 20 is a division by 100, and times
     // 103 >> 10 is one by 10, for numbers as small as these.
-    let fours = value / 10_000 | (value % 10_000) << 32;
-    let hundreds = (fours * 10_486) >> 20 & 0x0000_007f_0000_007f;
-    let pairs = (fours - 100 * hundreds) << 16 | hundreds;
-    let tens = (pairs * 103) >> 10 & 0x000f_000f_000f_000f;
-    (pairs - 10 * tens) << 8 | tens
+    let fours = (value / 10_000) | ((value % 10_000) << 32);
+    let hundreds = ((fours * 10_486) >> 20) & 0x0000_007f_0000_007f;
+    let pairs = ((fours - 100 * hundreds) << 16) | hundreds;
+    let tens = ((pairs * 103) >> 10) & 0x000f_000f_000f_000f;
+    ((pairs - 10 * tens) << 8) | tens
 }
 
 const HEX: &[u8; 16] = b"0123456789abcdef";
