@@ -143,8 +143,15 @@ impl Accumulator {
                 sums[at] = 0.0;
                 counts[at] = 0;
             }
-            Self::Extreme { has, values, .. } | Self::ByTime { has, values, .. } => {
+            Self::Extreme { has, values, .. } => {
                 has[at] = false;
+                values.clear(at);
+            }
+            Self::ByTime {
+                has, times, values, ..
+            } => {
+                has[at] = false;
+                times[at] = 0;
                 values.clear(at);
             }
         }
