@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import polars as pl
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from riverrun.engine.batch import KEY, TIME, key_series
@@ -176,6 +176,16 @@ class Pair:
     history,
     st.sets(st.sampled_from(list(KINDS)), min_size=1),
     st.sampled_from([0, 2000, 10**9]),
+)
+@example(
+    # The place of a removed row is used again by one without a value.
+    history=[
+        ("add", "text", "int", "", [(0, -1, 1), (1, 0, 0)]),
+        ("remove", 0),
+        ("add", "text", "int", "", [(0, 0, 0)]),
+    ],
+    names={"opening", "present", "n"},
+    cached_bytes_max=0,
 )
 @settings(max_examples=400)
 def test_any_history_gives_the_same_on_both_planes(
