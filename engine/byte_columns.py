@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from itertools import chain
-from typing import TypeAlias, cast
+from typing import TypeAlias, TypeVar, cast
 
 import polars as pl
+
+T = TypeVar("T")
 
 ByteColumn: TypeAlias = Sequence[bytes | None] | pl.Series
 """Keys or values of records. A Series is Binary, and stays in one piece all the way."""
@@ -32,22 +34,13 @@ def gather(column: ByteColumn, indices: list[int]) -> ByteColumn:
     return [column[i] for i in indices]
 
 
-def concat(columns: Sequence[ByteColumn]) -> ByteColumn:
-    """Return columns behind each other: in one piece if all of them are.
+def concat(columns: Sequence[Sequence[T] | pl.Series]) -> Sequence[T] | pl.Series:
+    """Return columns of bytes or of integers behind each other: in one piece if all of them are.
 
     Example:
         >>> concat([[b"a"], [None, b"b"]])
         [b'a', None, b'b']
     """
-    if len(columns) == 1:
-        return columns[0]
-    if all(isinstance(column, pl.Series) for column in columns):
-        return pl.concat([pl.Series("", column) for column in columns], rechunk=True)
-    return list(chain.from_iterable(map(as_list, columns)))
-
-
-def concat_integers(columns: Sequence[Integers]) -> Integers:
-    """Return columns of integers behind each other: in one piece if all of them are."""
     if len(columns) == 1:
         return columns[0]
     if all(isinstance(column, pl.Series) for column in columns):

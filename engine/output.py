@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import polars as pl
 
-from .byte_columns import concat, concat_integers
+from .byte_columns import concat
 from .errors import BatchTooLargeError
 from .log import TopicPartition
 from .partitioner import Partitioner
@@ -179,7 +179,7 @@ class OutputBuffer:
             for batch in self._codec.encode(
                 concat(columns.keys),
                 concat(columns.values),
-                concat_integers(columns.times),
+                concat(columns.times),
                 columns.headers,
                 self.max_batch_bytes(where.topic),
             )
