@@ -127,9 +127,9 @@ class Delta:
         return True
 
     def byte_size(self) -> int:
-        """Return the number of bytes in keys and values."""
+        """Return the number of bytes in keys and values outside of blocks."""
         size = sum(map(len, self.puts)) + sum(map(len, self.puts.values()))
-        size += sum(map(len, self.deletes)) + self.block_bytes
+        size += sum(map(len, self.deletes))
         return size + sum(len(start) + len(end) for start, end in self.range_deletes)
 
     def _drop_rows_in(self, ranges: Sequence[Range]) -> None:

@@ -194,7 +194,7 @@ class _Layer:
         if first and delta.blocks[:1] != first:
             self._sorted = None  # rows may have come out of blocks
         self.meta = meta
-        self.merged_bytes += later.byte_size() - later.block_bytes
+        self.merged_bytes += later.byte_size()
 
     def unfold(self) -> None:
         """Make rows that can be looked up of those that came as blocks."""
