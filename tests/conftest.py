@@ -20,7 +20,9 @@ collect_ignore = (
 )
 
 # Machines are busy and the first call of anything is slow: a run that takes long has no bug.
-hypothesis.settings.register_profile("suite", deadline=None)
+# In CI the examples are the same each time, so that what a change is judged by can be repeated;
+# everywhere else they are new ones each time.
+hypothesis.settings.register_profile("suite", deadline=None, derandomize="CI" in os.environ)
 hypothesis.settings.load_profile("suite")
 
 

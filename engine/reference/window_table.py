@@ -213,9 +213,10 @@ class ReferenceWindowTable:
             rows = self._reader.get_many([first + key for key in some])
             stored = [(key, row) for key, row in zip(some, rows, strict=True) if row is not None]
             for held, tags, parts in self._decode(stored):
+                # Raises before a place is taken: one that stays empty would hide the stored row.
+                self._arrays.widen(self._widest(tags))
                 slots = self._arrays.take([start] * len(held), held)
                 slice_.slots.update(zip(held, slots, strict=True))
-                self._arrays.widen(self._widest(tags))
                 self._arrays.put(np.array(slots), parts, is_dirty=False)
 
     def _forget(self, rows: list[_Fresh]) -> None:

@@ -187,6 +187,17 @@ class Pair:
     names={"opening", "present", "n"},
     cached_bytes_max=0,
 )
+@example(
+    # A row in the store has another type than the records: it must not be taken for an empty one.
+    history=[
+        ("add", "composite", "int", "date", [(0, 0, 0)]),
+        ("reopen", False),
+        ("add", "text", "int", "", [(0, 0, 1)]),
+        ("add", "composite", "int", "", [(0, 0, 1)]),
+    ],
+    names={"low"},
+    cached_bytes_max=0,
+)
 @settings(max_examples=400)
 def test_any_history_gives_the_same_on_both_planes(
     history: list[Any], names: set[str], cached_bytes_max: int
