@@ -122,6 +122,8 @@ class KernelWindowTable:
         times = frame.get_column(TIME) if self._reads_times else None
         try:
             missing = rows.prepare(keys, form, slice_starts, times, inputs)
+            if isinstance(missing, int):
+                raise self._overflow(missing)
             if missing:
                 self._take_stored(self._found(missing), hold=True)
                 # Asked again, since rows from the store may have brought types with them.

@@ -115,8 +115,12 @@ class WindowRows:
         slice_starts: Any,
         times: Any | None,
         inputs: Sequence[Any | None],
-    ) -> list[bytes]:
-        """Take a batch, and return the state keys of rows that the store may have."""
+    ) -> list[bytes] | int:
+        """Take a batch, and return the state keys of rows that the store may have.
+
+        Returns the number of an aggregate whose sum overflows by the batch alone: then nothing is
+        taken.
+        """
     def apply(self, tags: Sequence[str]) -> int | None:
         """Add the batch, with values of the types ``tags``.
 

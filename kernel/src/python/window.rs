@@ -86,7 +86,8 @@ impl WindowRows {
         self.table.starts()
     }
 
-    /// Takes a batch, and returns the state keys of rows that the store may have.
+    /// Takes a batch, and returns the state keys of rows that the store may have; the number of an
+    /// aggregate if its sum overflows: then nothing was taken.
     #[pyo3(signature = (keys, form, slice_starts, times, inputs))]
     fn prepare<'py>(
         &mut self,
@@ -96,7 +97,7 @@ impl WindowRows {
         slice_starts: AnyArray,
         times: Option<AnyArray>,
         inputs: Vec<Option<AnyArray>>,
-    ) -> PyResult<Bound<'py, PyList>> {
+    ) -> PyResult<Prepared<'py>> {
         let keys = keys_of(keys, form)?;
         let slice_starts = integers(import(slice_starts)?)?;
         let times = times.map(|times| integers(import(times)?)).transpose()?;
@@ -110,10 +111,16 @@ impl WindowRows {
         }
         let table = &mut self.table;
         let names = py.detach(|| {
-            let wanted = table.prepare(&keys, &slice_starts, times, inputs);
-            names_of(table, &wanted)
+            let wanted = table.prepare(&keys, &slice_starts, times, inputs)?;
+            Ok(names_of(table, &wanted))
         });
-        PyList::new(py, names.iter().map(|name| PyBytes::new(py, name)))
+        Ok(match names {
+            Ok(names) => Prepared::Names(PyList::new(
+                py,
+                names.iter().map(|name| PyBytes::new(py, name)),
+            )?),
+            Err(failed) => Prepared::Overflow(failed),
+        })
     }
 
     /// Adds the prepared batch, with values of the types `tags`; returns the number of an aggregate whose sum overflows: then
@@ -257,6 +264,13 @@ impl WindowRows {
 }
 
 type ExportedSlice<'py> = (bool, u64, Vec<Row<'py>>, Vec<Row<'py>>);
+
+/// State keys, or the number of an aggregate that overflows.
+#[derive(IntoPyObject)]
+enum Prepared<'py> {
+    Names(Bound<'py, PyList>),
+    Overflow(usize),
+}
 
 /// Results, or the number of an aggregate that overflows, or nothing.
 #[derive(IntoPyObject)]

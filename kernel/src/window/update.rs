@@ -1,6 +1,7 @@
 //! Batches into the table.
 
 use std::collections::HashMap;
+use std::hash::Hash;
 
 use arrow_array::{Array, Int64Array};
 
@@ -22,16 +23,24 @@ pub struct Pending {
 impl Table {
     /// Takes a batch, whose columns are all of one length, and returns the rows, by slice and id,
     /// that the store may have; give those to `take_stored` and then call `apply`.
+    ///
+    /// # Errors
+    /// The number of an aggregate that what the batch brings to a row overflows by itself: like the
+    /// reference, that is told before anything is learned from the store.
     pub fn prepare(
         &mut self,
         keys: &Keys,
         slice_starts: &Int64Array,
         times: Option<Int64Array>,
         inputs: Vec<Input>,
-    ) -> Vec<(i64, u32)> {
+    ) -> Result<Vec<(i64, u32)>, usize> {
         self.settle();
         let ids = self.intern_keys(keys);
         let (starts, ordinals) = distinct(slice_starts.values());
+        if let Some(failed) = self.overflowing(&ids, &ordinals, &inputs) {
+            self.settle();
+            return Err(failed);
+        }
         let mut wanted = Vec::new();
         for (ordinal, &start) in starts.iter().enumerate() {
             let Some(number) = self.slices.find(start) else {
@@ -57,7 +66,21 @@ impl Table {
             times,
             inputs,
         });
-        wanted
+        Ok(wanted)
+    }
+
+    /// Returns the first aggregate whose sum over the records of one row alone does not fit.
+    fn overflowing(&self, ids: &[u32], ordinals: &[u32], inputs: &[Input]) -> Option<usize> {
+        let row_of = |i: usize| (ordinals.get(i).copied().unwrap_or(0), ids[i]);
+        inputs.iter().enumerate().position(|(i, input)| {
+            let (Kind::Sum, Input::Integers(column)) = (self.kinds[i], input) else {
+                return false;
+            };
+            may_overflow(column)
+                && partials(column, row_of)
+                    .values()
+                    .any(|&sum| i64::try_from(sum).is_err())
+        })
     }
 
     /// Returns the id of each key; those that no row comes to refer to are forgotten later.
@@ -149,17 +172,6 @@ impl Table {
 
     /// Adds up integers: of all aggregates, or of none.
     fn add_integers(&mut self, slots: &[u32], inputs: &[Input]) -> Result<(), usize> {
-        // Like the reference: what a batch brings to a row has to fit by itself, too.
-        for (i, input) in inputs.iter().enumerate() {
-            if let (Kind::Sum, Input::Integers(column)) = (self.kinds[i], input)
-                && may_overflow(column)
-                && partials(slots, column)
-                    .values()
-                    .any(|&sum| i64::try_from(sum).is_err())
-            {
-                return Err(i);
-            }
-        }
         for (i, input) in inputs.iter().enumerate() {
             let Input::Integers(column) = input else {
                 continue;
@@ -175,10 +187,12 @@ impl Table {
             });
             // It may have wrapped forth and back.
             if has_wrapped
-                && partials(slots, column).iter().any(|(&slot, &partial)| {
-                    let before = sums[slot as usize].wrapping_sub(partial as i64);
-                    i64::try_from(i128::from(before) + partial).is_err()
-                })
+                && partials(column, |record| slots[record])
+                    .iter()
+                    .any(|(&slot, &partial)| {
+                        let before = sums[slot as usize].wrapping_sub(partial as i64);
+                        i64::try_from(i128::from(before) + partial).is_err()
+                    })
             {
                 self.subtract_integers(slots, &inputs[..=i]);
                 return Err(i);
@@ -239,11 +253,13 @@ fn may_overflow(column: &Int64Array) -> bool {
     u128::from(largest) * column.len() as u128 > i64::MAX as u128
 }
 
-/// Returns what a batch adds to each slot.
-fn partials(slots: &[u32], column: &Int64Array) -> HashMap<u32, i128> {
+/// Returns what a batch adds to each row; `row_of` tells that of a record.
+fn partials<R: Eq + Hash>(column: &Int64Array, row_of: impl Fn(usize) -> R) -> HashMap<R, i128> {
     let mut sums = HashMap::new();
-    each(slots, column.values(), column.nulls(), |at, value, _| {
-        *sums.entry(at as u32).or_insert(0) += i128::from(value);
-    });
+    for (record, value) in column.iter().enumerate() {
+        if let Some(value) = value {
+            *sums.entry(row_of(record)).or_insert(0) += i128::from(value);
+        }
+    }
     sums
 }
