@@ -59,7 +59,10 @@ def state_keys_of(keys: pl.Series) -> list[bytes]:
 
 
 def split_by_type(name: str, state_keys: list[bytes]) -> list[tuple[list[bytes], pl.Series]]:
-    """Return state keys and the keys themselves, those of one type together, in order."""
+    """Return state keys and the keys themselves, those of one type together.
+
+    The order of the types does not depend on what other keys there are.
+    """
     try:
         return [(state_keys, state_keys_to_series(name, state_keys))]
     except TypeError:
@@ -68,7 +71,8 @@ def split_by_type(name: str, state_keys: list[bytes]) -> list[tuple[list[bytes],
             groups.setdefault(key_type(key_from_state(key)), []).append(key)
         if len(groups) == 1:
             raise
-        return [(alike, state_keys_to_series(name, alike)) for alike in groups.values()]
+        ordered = sorted(groups.items(), key=lambda group: (group[1][0][:1], repr(group[0])))
+        return [(alike, state_keys_to_series(name, alike)) for _, alike in ordered]
 
 
 def state_keys_to_series(name: str, state_keys: list[bytes]) -> pl.Series:

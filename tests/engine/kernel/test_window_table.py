@@ -198,6 +198,17 @@ class Pair:
     names={"low"},
     cached_bytes_max=0,
 )
+@example(
+    # The order of the types of keys is the same, however many windows are read together.
+    history=[
+        ("add", "text", "int", "", [(0, 0, 0)]),
+        ("add", "longer composite", "int", "", [(0, 0, 0), (0, 10, 0)]),
+        ("add", "composite", "int", "", [(0, 0, 0), (0, 10, 0), (62, 0, 0)]),
+        ("read", 0, 2, (1, 1)),
+    ],
+    names={"n"},
+    cached_bytes_max=0,
+)
 @settings(max_examples=400)
 def test_any_history_gives_the_same_on_both_planes(
     history: list[Any], names: set[str], cached_bytes_max: int
