@@ -1,12 +1,13 @@
-"""Snapshots of a task: taken right after a commit, uploaded in the background.
+"""Snapshots of a task, made and uploaded while processing goes on.
 
 A snapshot goes through these states, one at a time per task::
 
     idle -> checkpoint (when due, after a commit) -> uploading -> named in a commit record
          -> collecting -> idle
 
-The checkpoint is hard links on local disk and is all that processing waits for. A snapshot counts
-only once a commit record names it; what it replaces is deleted only after that.
+The checkpoint is hard links on local disk. It holds some committed epoch, the newest when it was
+made, and says which. A snapshot counts only once a commit record names it; what it replaces is
+deleted only after that.
 """
 
 from __future__ import annotations
@@ -15,8 +16,11 @@ import asyncio
 import logging
 from typing import TYPE_CHECKING, Any, Protocol
 
+import msgspec
+
 from riverrun.state import StateError
 
+from .changelog import StoreMeta
 from .errors import LogError
 from .failpoints import no_failpoints
 
@@ -26,7 +30,7 @@ if TYPE_CHECKING:
 
     from riverrun.state import OverlayStore
 
-    from .changelog import SnapshotRef, StoreMeta
+    from .changelog import SnapshotRef
     from .clock import Clock
     from .failpoints import Failpoint
     from .metrics import TaskMetrics
@@ -96,14 +100,20 @@ class SnapshotCycle:
         self._uncommitted: SnapshotRef | None = None
         self._collect: asyncio.Task[None] | None = None
 
-    async def after_commit(
+    def after_commit(
         self,
         store: OverlayStore,
         meta: StoreMeta,
         owner: tuple[int, int],
-        run_blocking: Callable[..., Awaitable[Any]],
+        run_beside: Callable[..., Awaitable[Any]],
     ) -> SnapshotRef | None:
         """Move on, now that ``meta`` is committed and applied.
+
+        Args:
+            store: The state; it may change while a snapshot of it is made.
+            meta: The commit.
+            owner: Who owns the task, for the snapshot.
+            run_beside: Runs a function on a thread, beside processing.
 
         Returns:
             A snapshot for the next commit record, None if there is no new one.
@@ -123,34 +133,32 @@ class SnapshotCycle:
         now_ms = self._clock.monotonic_ms()
         if not busy and now_ms - self._last_ms >= self._interval_ms:
             self._last_ms = now_ms
-            await self._begin(store, meta, owner, run_blocking)
+            self._upload = asyncio.create_task(self._make(store, owner, run_beside))
         return None
 
-    async def _begin(
+    async def _make(
         self,
         store: OverlayStore,
-        meta: StoreMeta,
         owner: tuple[int, int],
-        run_blocking: Callable[..., Awaitable[Any]],
-    ) -> None:
+        run_beside: Callable[..., Awaitable[Any]],
+    ) -> SnapshotRef | None:
         path = self._target.new_checkpoint_path()
         try:
-            # Flushing releases the GIL; after it the checkpoint itself takes about a millisecond.
-            await run_blocking(store.flush)
-            await run_blocking(store.checkpoint, path)
-        except Exception:
-            self._metrics.snapshot_failures.inc()
-            _log.exception("the checkpoint %s failed; the changelog covers for it", path)
-            return
-        self._failpoint("after_checkpoint")
-        self._upload = asyncio.create_task(self._upload_from(path, meta, owner, run_blocking))
+            try:
+                held = await run_beside(store.checkpoint, path)
+            except Exception:
+                self._metrics.snapshot_failures.inc()
+                _log.exception("the checkpoint %s failed; the changelog covers for it", path)
+                return None
+            self._failpoint("after_checkpoint")
+            ref = await self._upload_from(path, msgspec.msgpack.decode(held, type=StoreMeta), owner)
+        finally:
+            self._target.discard_checkpoint(path)
+        self._failpoint("after_snapshot_upload")
+        return ref
 
     async def _upload_from(
-        self,
-        path: Path,
-        meta: StoreMeta,
-        owner: tuple[int, int],
-        run_blocking: Callable[..., Awaitable[Any]],
+        self, path: Path, meta: StoreMeta, owner: tuple[int, int]
     ) -> SnapshotRef | None:
         began_ms = self._clock.monotonic_ms()
         try:
@@ -168,9 +176,6 @@ class SnapshotCycle:
             self._metrics.snapshot_failures.inc()
             _log.exception("the snapshot of epoch %d failed", meta.commit.epoch)
             return None
-        finally:
-            self._target.discard_checkpoint(path)
-        self._failpoint("after_snapshot_upload")
         self._metrics.snapshot_seconds.observe((self._clock.monotonic_ms() - began_ms) / 1000)
         self._metrics.snapshot_bytes.inc(sent_bytes)
         self._metrics.snapshot_created_ms.set(self._clock.now_ms())

@@ -6,7 +6,8 @@ Life of an epoch, and the numbers used below:
 2. The barrier: async steps finish, watermarks go to downstream tasks, tables give their delta.
 3. Delta and commit record are appended; the writer commits everything at once.
 4. The store takes the delta. Only now does local state move to the new epoch.
-5. Now and then a snapshot begins; its id enters a later commit record.
+5. Now and then the store is written to disk and a snapshot is made, beside what follows; the id of
+   the snapshot enters a later commit record.
 
 After any error the task object is done for: it is closed and another one is started, which fences
 this one's writer, reads what was committed, and goes on from there.
@@ -34,9 +35,11 @@ from .start_checks import check_fits, may_start_fresh, start_positions
 from .task_environment import OPEN_TIMEOUT_MS, PENDING_BYTES_MAX, TaskEnvironment
 from .task_inputs import RepartitionInput, SourceInput, TaskInputs
 from .task_state import TaskState
+from .thread_calls import ThreadCalls
+from .upkeep import Upkeep
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Mapping
 
     from .log import LogReader, LogWriter
     from .plan import TaskId
@@ -74,7 +77,8 @@ class Task:
         )
         self._metrics = env.metrics.task(str(task_id))
         self._wake = asyncio.Event()
-        self._in_thread: asyncio.Future[Any] | None = None
+        self._blocking = ThreadCalls(env.run_blocking)
+        self._upkeep = Upkeep(env.run_upkeep)
         self._poll: asyncio.Task[list[Chunk]] | None = None
         self._writer: LogWriter | None = None
         self._reader: LogReader | None = None
@@ -353,7 +357,8 @@ class Task:
         env.failpoint("after_commit")
         self._changelog_writer.on_committed(commit, written[self._changelog])
         meta = StoreMeta(commit, written[self._changelog])
-        await self._blocking(self._apply, delta, msgspec.msgpack.encode(meta))  # 4
+        store = self._restored.store
+        await self._blocking(store.apply, delta, msgspec.msgpack.encode(meta))  # 4
         env.failpoint("after_store_apply")
         self.epoch = commit.epoch
         self._positions_moved = self._dirty = False
@@ -366,10 +371,9 @@ class Task:
         await self._housekeeping.after_commit(
             self._inputs.repartition_positions(), meta.changelog_offset
         )
-        if self._snapshots is not None:  # 5
-            ref = await self._snapshots.after_commit(
-                self._restored.store, meta, self._writer.owner, self._blocking
-            )
+        self._upkeep.after_apply(store)  # 5
+        if self._snapshots is not None:
+            ref = self._snapshots.after_commit(store, meta, self._writer.owner, self._upkeep.calls)
             self._snapshot_ref = ref or self._snapshot_ref
 
     async def _finish_async_work(self) -> None:
@@ -416,13 +420,6 @@ class Task:
         )
         return outgoing, delta, commit
 
-    def _apply(self, delta: Any, meta: bytes) -> None:
-        assert self._restored is not None
-        store = self._restored.store
-        store.apply(delta, meta)
-        if store.should_drain():
-            store.drain()
-
     # --- end ---------------------------------------------------------------------------------
 
     async def stop(self) -> None:
@@ -445,12 +442,9 @@ class Task:
             await asyncio.gather(self._poll, return_exceptions=True)
         if hasattr(self, "_calls"):
             await self._calls.close()
-        if self._in_thread is not None and not self._in_thread.done():
-            # The batch thread may be inside the store: it must be out before that is closed.
-            done, _ = await asyncio.wait({self._in_thread}, timeout=60)
-            for each in done:
-                # Nobody waits for its result any more: what went wrong is the former error's.
-                _ = each.cancelled() or each.exception()
+        # A thread may be inside the store: it must be out before that is closed.
+        await self._blocking.settle()
+        await self._upkeep.close()
         if self._reader is not None:
             await self._reader.close()
         if self._writer is not None:
@@ -492,8 +486,3 @@ class Task:
     def trouble(self) -> str | None:
         """Return what the reader retries at the moment."""
         return None if self._reader is None else self._reader.trouble()
-
-    async def _blocking(self, function: Callable[..., Any], *args: Any) -> Any:
-        future = asyncio.ensure_future(self._env.run_blocking(function, *args))
-        self._in_thread = future
-        return await asyncio.shield(future)

@@ -37,6 +37,7 @@ class TaskEnvironment:
         metrics: Metrics of the worker.
         settings: How to commit and snapshot.
         run_blocking: Runs a function on the batch thread and awaits its result.
+        run_upkeep: The same on another thread, for what goes on beside processing.
         max_batch_bytes: Largest batch by topic.
         failpoint: Called at named places; for tests.
     """
@@ -48,5 +49,6 @@ class TaskEnvironment:
     metrics: Metrics
     settings: TaskSettings
     run_blocking: Callable[..., Awaitable[Any]]
+    run_upkeep: Callable[..., Awaitable[Any]]
     max_batch_bytes: Mapping[str, int]
     failpoint: Failpoint = no_failpoints

@@ -168,6 +168,7 @@ class TopologyTestDriver:
             self._metrics,
             self._settings,
             _inline,
+            _inline,
             max_bytes,
         )
         self._writer = await self._log.open_writer("driver", transactional=True, timeout_ms=1_000)

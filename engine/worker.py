@@ -165,6 +165,8 @@ class Worker:
         self._failure: BaseException | None = None
         self._member: GroupMember | None = None
         self._pool = ThreadPoolExecutor(max_workers=2, thread_name_prefix="batch")
+        # One thread for all tasks: that much of the machine, and no more, goes to it.
+        self._upkeep_pool = ThreadPoolExecutor(max_workers=1, thread_name_prefix="upkeep")
         self.watchdog = Watchdog(clock, settings.stall_after_ms)
         self.ready = False
         self._env: TaskEnvironment | None = None
@@ -193,6 +195,7 @@ class Worker:
             self._metrics,
             self._settings.task,
             self._run_blocking,
+            self._run_upkeep,
             max_batch_bytes,
             self._failpoint,
         )
@@ -250,10 +253,15 @@ class Worker:
             await asyncio.gather(*late, return_exceptions=True)
         if self._member is not None:
             await self._member.leave()
-        self._pool.shutdown(wait=False, cancel_futures=True)
+        for pool in (self._pool, self._upkeep_pool):
+            pool.shutdown(wait=False, cancel_futures=True)
 
     async def _run_blocking(self, function: Callable[..., Any], *args: Any) -> Any:
         return await asyncio.get_running_loop().run_in_executor(self._pool, function, *args)
+
+    async def _run_upkeep(self, function: Callable[..., Any], *args: Any) -> Any:
+        loop = asyncio.get_running_loop()
+        return await loop.run_in_executor(self._upkeep_pool, function, *args)
 
     def _info(self) -> bytes:
         running = tuple(str(task) for task, each in self._tasks.items() if not each.stopping)

@@ -112,19 +112,17 @@ class Delta:
                 self.deletes.difference_update(keys)
             self.puts.update(zip(keys, values, strict=True))
 
-    def unfold_at(self, keys: Iterable[bytes]) -> bool:
-        """Make single changes of the blocks if one of ``keys`` might be in any.
+    def unfold_at(self, keys: Iterable[bytes]) -> None:
+        """Make single changes of the blocks if one of ``keys`` might be in any."""
+        if self.has_blocks_at(keys):
+            self.unfold()
 
-        Returns:
-            Whether that was done.
-        """
+    def has_blocks_at(self, keys: Iterable[bytes]) -> bool:
+        """Return whether one of ``keys`` might be in a block."""
         if not self.blocks:
             return False
         ranges = merge_ranges((block.start, block.end) for block in self.blocks)
-        if not any(range_covering(ranges, key) for key in keys):
-            return False
-        self.unfold()
-        return True
+        return any(range_covering(ranges, key) for key in keys)
 
     def byte_size(self) -> int:
         """Return the number of bytes in keys and values outside of blocks."""

@@ -93,8 +93,8 @@ class MemoryStore:
     def flush(self) -> None:
         """Do nothing: there is no disk."""
 
-    def checkpoint(self, target: Path) -> None:
-        """Write everything to one file in the new directory ``target``."""
+    def checkpoint(self, target: Path) -> bytes | None:
+        """Write everything to one file in the new directory ``target``; return its ``meta``."""
         try:
             target.mkdir()
         except FileExistsError as error:
@@ -104,6 +104,7 @@ class MemoryStore:
             file.write(image)
             file.flush()
             os.fsync(file.fileno())
+        return self._meta
 
     def close(self) -> None:
         """Do nothing: the contents stay readable, as tests like it."""

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
     from .store import StateStore
 
-HARD_LIMIT_FACTOR = 4
+HARD_LIMIT_FACTOR = 2
 """At this multiple of a threshold ``apply`` drains by itself, so that memory stays bounded."""
 
 
@@ -114,14 +114,7 @@ class OverlayStore:
         If it fails, what was to be written stays readable here and the next drain tries again.
         """
         with self._drain_lock:
-            if self._draining is not None:
-                self._write_draining()
-            with self._lock:
-                if self._pending.meta is None:
-                    return
-                self._draining, self._pending = self._pending, _Layer(None)
-                self._draining.unfold()
-            self._write_draining()
+            self._drain()
 
     def meta(self) -> bytes | None:
         """Return the ``meta`` of the newest applied epoch, None for a new store."""
@@ -137,10 +130,15 @@ class OverlayStore:
         self.drain()
         self._base.flush()
 
-    def checkpoint(self, target: Path) -> None:
-        """Drain, then write an immutable copy to ``target``; call ``flush`` first."""
-        self.drain()
-        self._base.checkpoint(target)
+    def checkpoint(self, target: Path) -> bytes | None:
+        """Drain, then write an immutable copy to ``target``. Slow: call it on a thread.
+
+        Returns:
+            The ``meta`` of the epoch in the copy. Epochs applied meanwhile are not in it.
+        """
+        with self._drain_lock:
+            self._drain()
+            return self._base.checkpoint(target)
 
     def close(self) -> None:
         """Drain if that is possible, and release the base."""
@@ -159,22 +157,45 @@ class OverlayStore:
             or pending.delta.block_bytes >= limits.block_bytes * factor
         )
 
+    def _drain(self) -> None:
+        if self._draining is not None:
+            self._write_draining()
+        with self._lock:
+            if self._pending.meta is None:
+                return
+            self._draining, self._pending = self._pending, _Layer(None)
+            self._draining.is_shared = True
+        self._write_draining()
+
     def _write_draining(self) -> None:
         layer = self._draining
         assert layer is not None
         assert layer.meta is not None
-        self._base.apply(layer.delta, layer.meta)
+        # Not under the lock, which would keep readers waiting. They may do the same meanwhile.
+        plain = layer.delta.unfolded()
+        with self._lock:
+            layer.take(plain)
+        self._base.apply(plain, layer.meta)
         with self._lock:
             self._draining = None
 
 
 class _Layer:
-    """A delta that is read from: ``range_deletes`` sorted and disjoint, keys sorted on demand."""
+    """A delta that is read from: ``range_deletes`` sorted and disjoint, keys sorted on demand.
+
+    Attributes:
+        delta: The changes.
+        meta: Of the newest epoch among them.
+        merged_bytes: Bytes in keys and values taken in, overwritten ones too.
+        is_shared: Whether another thread writes ``delta`` to the base, so that it must stay as it
+            is: what takes its place says the same.
+    """
 
     def __init__(self, meta: bytes | None) -> None:
         self.delta = Delta()
         self.meta = meta
         self.merged_bytes = 0
+        self.is_shared = False
         self._sorted: list[bytes] | None = None
 
     def merge(self, later: Delta, meta: bytes) -> None:
@@ -198,16 +219,25 @@ class _Layer:
 
     def unfold(self) -> None:
         """Make rows that can be looked up of those that came as blocks."""
-        if self.delta.blocks:
+        if not self.delta.blocks:
+            return
+        if self.is_shared:
+            self.take(self.delta.unfolded())
+        else:
             self.delta.unfold()
             self._sorted = None
+
+    def take(self, delta: Delta) -> None:
+        """Go on with the same changes in another form."""
+        if delta is not self.delta:
+            self.delta, self._sorted = delta, None
 
     def find(
         self, keys: Sequence[bytes], at: Sequence[int], values: list[bytes | None]
     ) -> list[int]:
         """Fill in ``values`` at those positions that this layer decides; return the others."""
-        if self.delta.blocks and self.delta.unfold_at(keys[position] for position in at):
-            self._sorted = None
+        if self.delta.has_blocks_at(keys[position] for position in at):
+            self.unfold()
         puts, deletes = self.delta.puts, self.delta.deletes
         ranges = self.delta.range_deletes
         undecided: list[int] = []
@@ -222,12 +252,12 @@ class _Layer:
 
     def between(self, start: bytes, end: bytes) -> Delta:
         """Return a copy of the changes to ``[start, end)``."""
-        delta = self.delta
         changes = Delta()
-        if not delta or start >= end:
+        if not self.delta or start >= end:
             return changes
-        if any(block.start < end and start < block.end for block in delta.blocks):
+        if any(block.start < end and start < block.end for block in self.delta.blocks):
             self.unfold()
+        delta = self.delta
         if self._sorted is None:
             self._sorted = sorted([*delta.puts, *delta.deletes])
         keys = self._sorted

@@ -45,10 +45,13 @@ class StateStore(StateReader, Protocol):
         """Make everything applied durable on local disk. Slow: call it on a thread."""
         ...
 
-    def checkpoint(self, target: Path) -> None:
+    def checkpoint(self, target: Path) -> bytes | None:
         """Write an immutable copy of the store to ``target``, by hard links where possible.
 
-        Call ``flush`` first, so that this is quick. ``target`` must not exist.
+        Slow: call it on a thread. ``target`` must not exist.
+
+        Returns:
+            The ``meta`` of the epoch that the copy holds.
         """
         ...
 

@@ -118,6 +118,7 @@ class TaskWorld:
             Metrics(self.plan.job, "test"),
             self.settings,
             _inline,
+            _inline,
             max_bytes,
             self.failpoint,
         )

@@ -5,13 +5,14 @@ from __future__ import annotations
 import asyncio
 from typing import TYPE_CHECKING, Any
 
+import msgspec
 import pytest
 
 from riverrun.engine.changelog import CommitRecord, SnapshotRef, StoreMeta
 from riverrun.engine.clock import ManualClock
 from riverrun.engine.metrics import Metrics
 from riverrun.engine.snapshots import SnapshotCycle
-from riverrun.state import BlobStoreError, MemoryStore, OverlayStore
+from riverrun.state import BlobStoreError, Delta, MemoryStore, OverlayStore
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -65,6 +66,7 @@ class Commits:
         self.cycle = SnapshotCycle(
             self.target, self._truncate, self.clock, Metrics("job", "w").task("0-0"), 1_000
         )
+        self.store = OverlayStore(MemoryStore())
         self.epoch = 0
         self.named: SnapshotRef | None = None
 
@@ -75,9 +77,9 @@ class Commits:
         self.clock.advance(after_ms)
         self.epoch += 1
         record = CommitRecord("job", "l", "0", 0, 1, self.epoch, 0, (), (), {}, {}, self.named, 0)
-        found = await self.cycle.after_commit(
-            OverlayStore(MemoryStore()), StoreMeta(record, self.epoch), OWNER, _inline
-        )
+        meta = StoreMeta(record, self.epoch)
+        self.store.apply(Delta(), msgspec.msgpack.encode(meta))
+        found = self.cycle.after_commit(self.store, meta, OWNER, _inline)
         self.named = found or self.named
         for _ in range(5):
             await asyncio.sleep(0)

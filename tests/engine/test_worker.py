@@ -60,6 +60,8 @@ class OneWorker(Worker):
         await asyncio.sleep(0.001)
         return function(*args)
 
+    _run_upkeep = _run_blocking
+
 
 class State:
     """Disks of one machine."""

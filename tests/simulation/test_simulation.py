@@ -17,6 +17,7 @@ import pytest
 
 from riverrun.engine.memory_storage import MemoryStorage
 from riverrun.engine.task import Task
+from riverrun.state import Delta, OverlayStore
 
 from .scenario import Outcome, Scenario
 
@@ -97,7 +98,13 @@ def barrier_does_not_wait() -> Any:
 
 
 def state_not_applied() -> Any:
-    return mock.patch.object(Task, "_apply", return_value=None)
+    apply = OverlayStore.apply
+
+    def apply_nothing(store: OverlayStore, delta: Delta, meta: bytes) -> None:
+        del delta
+        apply(store, Delta(), meta)
+
+    return mock.patch.object(OverlayStore, "apply", apply_nothing)
 
 
 @pytest.mark.parametrize("bug", [no_fencing, barrier_does_not_wait, state_not_applied])

@@ -380,7 +380,7 @@ class SimStores:
 
 
 class SimWorker(Worker):
-    """A worker whose batch thread is this very loop, at a moment of its own."""
+    """A worker whose threads are this very loop, at moments of their own."""
 
     machine: Machine
 
@@ -389,6 +389,10 @@ class SimWorker(Worker):
         await self.machine.chance.delay(0.005)
         await self.machine.pass_gate()
         return function(*args)
+
+    async def _run_upkeep(self, function: Callable[..., Any], *args: Any) -> Any:
+        await self.machine.chance.delay(0.05)
+        return await self._run_blocking(function, *args)
 
 
 class Machine:

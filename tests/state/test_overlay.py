@@ -14,10 +14,12 @@ from riverrun.state import (
     OverlayLimits,
     OverlayStore,
     RocksDbStore,
+    RowBlock,
     StateDirectoryFullError,
     StateStore,
     StoreOptions,
 )
+from riverrun.state.overlay import HARD_LIMIT_FACTOR
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -75,6 +77,15 @@ def test_reads_equal_a_dict_whatever_has_been_drained(
     base = StuckStore()
     store = OverlayStore(base)
     model: dict[bytes, bytes] = {}
+
+    def check() -> None:
+        expected = sorted(row for row in model.items() if start <= row[0] < end)
+        assert list(store.scan(start, end)) == expected
+        assert list(store.scan(b"", END)) == sorted(model.items())
+        asked = [*model, start, end, b"\x00"]
+        assert store.get_many(asked) == [model.get(key) for key in asked]
+
+    base.during = check
     for step in plan:
         if isinstance(step, Delta):
             store.apply(step, b"m")
@@ -86,11 +97,7 @@ def test_reads_equal_a_dict_whatever_has_been_drained(
             with pytest.raises(StateDirectoryFullError):
                 store.drain()
             base.full = False
-        expected = sorted(row for row in model.items() if start <= row[0] < end)
-        assert list(store.scan(start, end)) == expected
-        assert list(store.scan(b"", END)) == sorted(model.items())
-        asked = [*model, start, end, b"\x00"]
-        assert store.get_many(asked) == [model.get(key) for key in asked]
+        check()
     store.drain()
     assert list(base.scan(b"", END)) == sorted(model.items())
 
@@ -123,9 +130,10 @@ def test_should_drain_by_rows_and_by_bytes() -> None:
 def test_memory_stays_bounded_if_nobody_drains() -> None:
     base = StuckStore()
     store = OverlayStore(base, limits=OverlayLimits(rows=1))
-    for number in range(4):
+    for number in range(HARD_LIMIT_FACTOR):
+        assert base.applied == []
         store.apply(Delta({b"%d" % number: b""}), b"%d" % number)
-    assert base.applied == [b"3"]
+    assert base.applied == [b"%d" % (HARD_LIMIT_FACTOR - 1)]
 
 
 def test_reads_and_applies_go_on_during_a_drain() -> None:
@@ -147,6 +155,21 @@ def test_reads_and_applies_go_on_during_a_drain() -> None:
     base.during = lambda: None
     store.drain()
     assert base.applied == [b"0", b"1", b"2"]
+
+
+def test_a_checkpoint_says_which_epoch_it_holds_though_others_are_applied_meanwhile(
+    tmp_path: Path,
+) -> None:
+    base = StuckStore()
+    store = OverlayStore(base)
+    store.apply(Delta({b"a": b"1"}), b"1")
+    base.during = lambda: store.apply(Delta({b"a": b"2"}), b"2")
+
+    held = store.checkpoint(tmp_path / "checkpoint")
+
+    copy = MemoryStore.open(tmp_path / "checkpoint")
+    assert (held, copy.meta(), copy.get_many([b"a"])) == (b"1", b"1", [b"1"])
+    assert (store.meta(), store.get_many([b"a"])) == (b"2", [b"2"])
 
 
 def test_close_drains_what_it_can() -> None:
@@ -187,7 +210,13 @@ def test_readers_never_see_an_older_epoch_while_others_drain(tmp_path: Path) -> 
             value = b"%d" % epoch
             # Every other epoch also wipes the rows first: a range delete over both layers.
             wipe = [(b"", END)] if epoch % 2 else []
-            store.apply(Delta(dict.fromkeys(keys, value), set(), wipe), value)
+            rows = dict.fromkeys(keys, value)
+            if epoch % 3:
+                delta = Delta(rows, set(), wipe)
+            else:
+                block = RowBlock.of_rows(keys[0], keys[-1] + b"\0", list(rows.items()))
+                delta = Delta(range_deletes=wipe, blocks=[block])
+            store.apply(delta, value)
             assert set(store.get_many(keys)) == {value}
             assert list(store.scan(b"", END)) == [(key, value) for key in keys]
     finally:
