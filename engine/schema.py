@@ -29,6 +29,10 @@ _SCALARS: dict[Any, pl.DataType] = {
     dt.date: pl.Date(),
 }
 
+_EPOCH = dt.datetime(1970, 1, 1, tzinfo=dt.UTC)
+_NO_TIME = -(1 << 63)
+"""What numpy has in place of null."""
+
 
 class Record(msgspec.Struct):
     """Base class for the records of a topic: declare fields with types, as in a dataclass.
@@ -125,7 +129,7 @@ class Schema:
             TypeError: If the record type has fields that have no column form.
         """
         if self._rows_are_mappings:
-            return frame.select(list(self.fields)).to_dicts()
+            return _to_dicts(frame.select(list(self.fields)))
         make = cast("type[Any]", self.record_type)
         names = list(self.fields)
         missing = [name for name in names if name not in frame.columns]
@@ -135,7 +139,7 @@ class Schema:
             return [from_plain(make, row) for row in frame.select(names).to_dicts()]
         if any(dtype is not None and dtype.is_nested() for dtype in self.fields.values()):
             return msgspec.convert(frame.select(names).to_dicts(), list[make])
-        columns = [frame.get_column(name).to_list() for name in names]
+        columns = [_to_list(frame.get_column(name)) for name in names]
         if columns and _takes_positions(make, names):
             return list(map(make, *columns))
         if not columns:
@@ -147,6 +151,22 @@ class Schema:
     @property
     def _rows_are_mappings(self) -> bool:
         return self.record_type is None or typing.is_typeddict(self.record_type)
+
+
+def _to_list(column: pl.Series) -> list[Any]:
+    if column.dtype != _SCALARS[dt.datetime]:
+        return column.to_list()
+    # Six times as quick as Polars makes them, and their zone is what it is in rows that were read.
+    since_epoch = column.to_physical().fill_null(_NO_TIME).to_numpy().view("timedelta64[us]")
+    return [None if each is None else _EPOCH + each for each in since_epoch.tolist()]
+
+
+def _to_dicts(frame: pl.DataFrame) -> list[dict[str, Any]]:
+    if _SCALARS[dt.datetime] not in frame.dtypes:
+        return frame.to_dicts()
+    names = frame.columns
+    columns = map(_to_list, frame.get_columns())
+    return [dict(zip(names, values, strict=True)) for values in zip(*columns, strict=True)]
 
 
 def _takes_positions(make: type[Any], names: list[str]) -> bool:

@@ -84,6 +84,15 @@ def test_a_time_without_zone_is_taken_as_utc() -> None:
     assert frame.get_column("at").to_list() == [AT]
 
 
+@pytest.mark.parametrize("record_type", [Data, Mapping])
+def test_times_come_back_in_utc_as_msgspec_gives_it(record_type: type[Any]) -> None:
+    schema = Schema.of(record_type)
+    latest = dt.datetime(9999, 12, 31, 23, 59, 59, 999999, tzinfo=dt.UTC)
+    times = [dt.datetime(1, 1, 1, tzinfo=dt.UTC), None, AT, latest]
+    rows = [record_type(name="a", count=1, at=at) for at in times]
+    assert repr(schema.to_rows(schema.to_frame(rows))) == repr(rows)
+
+
 @pytest.mark.parametrize("count", ["1", 1.5, 2**63])
 def test_a_value_that_does_not_fit_names_its_column(count: Any) -> None:
     with pytest.raises(TypeError, match="column 'count' is not Int64"):
