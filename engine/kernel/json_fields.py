@@ -7,6 +7,7 @@ that, msgspec and the class itself know.
 from __future__ import annotations
 
 import dataclasses
+import datetime as dt
 import types
 import typing
 from typing import TYPE_CHECKING, Annotated, Any, TypeAlias, Union, get_args, get_origin
@@ -32,7 +33,13 @@ Kind: TypeAlias = tuple[str, bool, Any]
 Field: TypeAlias = tuple[str, Kind, bool]
 """Name, kind, and whether it is null in a document without it."""
 
-_SHAPES: dict[Any, str] = {int: "int", float: "float", str: "text", bool: "bool"}
+_SHAPES: dict[Any, str] = {
+    int: "int",
+    float: "float",
+    str: "text",
+    bool: "bool",
+    dt.datetime: "time",
+}
 
 
 def fields_of(schema: Schema) -> list[Field] | None:

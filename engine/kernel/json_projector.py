@@ -24,8 +24,15 @@ def projects(schema: Schema) -> bool:
     return fields_of(schema) is not None
 
 
+RESTS_MAX = 64
+"""Most batches in a row that are left to the reference without a look at them."""
+
+
 class KernelJsonProjector:
     """Documents to columns; what the kernel is not certain of, the reference judges.
+
+    Where whole batches turn out to be the reference's (times in other zones, say), it is asked
+    at once for the next one, then for two, and so on.
 
     Args:
         schema: One that ``projects`` says yes to.
@@ -41,12 +48,20 @@ class KernelJsonProjector:
         self._schema = schema
         self._native = JsonProjector(fields)
         self._reference = ReferenceJsonProjector(schema)
+        self._rests = 0
+        self._rests_next = 1
 
     def project(self, values: Sequence[bytes | None]) -> DecodedValues:
         """Decode documents to columns; bad ones are isolated with position and reason."""
+        if self._rests > 0:
+            self._rests -= 1
+            return self._reference.project(values)
         rows, uncertain = self._native.project(values)
+        if uncertain and len(uncertain) == len(values):
+            return self._whole(values)
         frame = pl.Series("", rows).struct.unnest()
         if not uncertain:
+            self._rests_next = 1
             return DecodedValues(frame=frame)
         judged = self._reference.project([values[index] for index in uncertain])
         failures = [(uncertain[index], error) for index, error in judged.failures]
@@ -59,9 +74,16 @@ class KernelJsonProjector:
             more = self._columns(judged.rows or [])
             if more is None:
                 # Columns would not say all that these rows do.
-                return self._reference.project(values)
+                return self._whole(values)
             frame = _merged(frame, more, accepted, kept or range(len(values)))
+        self._rests_next = 1
         return DecodedValues(frame=frame, kept=kept, failures=failures)
+
+    def _whole(self, values: Sequence[bytes | None]) -> DecodedValues:
+        """Let the reference decode all documents, and the next batches too."""
+        self._rests = self._rests_next
+        self._rests_next = min(2 * self._rests_next, RESTS_MAX)
+        return self._reference.project(values)
 
     def _columns(self, rows: list[Any]) -> pl.DataFrame | None:
         """Return rows as columns, None if they cannot be had back as they were."""

@@ -17,6 +17,8 @@ pub enum Shape {
     Float64,
     Text,
     Boolean,
+    /// A time with its zone, which is UTC.
+    Time,
     List(Box<Kind>),
     Object(Vec<Field>),
 }

@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use arrow_array::{
     Array, ArrayRef, BinaryViewArray, BooleanArray, Float64Array, Int64Array, LargeListArray,
+    TimestampMicrosecondArray,
 };
 use arrow_buffer::{Buffer, NullBuffer, OffsetBuffer};
 use arrow_schema::{DataType, Field as ArrowField};
@@ -30,6 +31,8 @@ pub(super) enum Values {
     Integers(Vec<i64>),
     Floats(Vec<f64>),
     Booleans(Vec<bool>),
+    /// Microseconds since the epoch.
+    Times(Vec<i64>),
     Texts(Texts),
     Lists {
         offsets: Vec<i64>,
@@ -45,6 +48,7 @@ impl Values {
             Self::Integers(values) => values.push(cursor.integer()?),
             Self::Floats(values) => values.push(cursor.float()?),
             Self::Booleans(values) => values.push(cursor.boolean()?),
+            Self::Times(values) => values.push(cursor.time()?),
             Self::Texts(texts) => texts.read(cursor)?,
             Self::Lists { offsets, items } => {
                 read_items(items, cursor)?;
@@ -60,6 +64,7 @@ impl Values {
             Self::Integers(values) => values.len(),
             Self::Floats(values) => values.len(),
             Self::Booleans(values) => values.len(),
+            Self::Times(values) => values.len(),
             Self::Texts(texts) => texts.views.len(),
             Self::Lists { offsets, .. } => offsets.len() - 1,
             Self::Objects(object) => object.len,
@@ -71,6 +76,7 @@ impl Values {
             Self::Integers(values) => values.push(0),
             Self::Floats(values) => values.push(0.0),
             Self::Booleans(values) => values.push(false),
+            Self::Times(values) => values.push(0),
             Self::Texts(texts) => texts.views.push(0),
             Self::Lists { offsets, items } => offsets.push(items.len() as i64),
             Self::Objects(object) => object.push_null(),
@@ -82,6 +88,7 @@ impl Values {
             Self::Integers(values) => values.reserve(rows),
             Self::Floats(values) => values.reserve(rows),
             Self::Booleans(values) => values.reserve(rows),
+            Self::Times(values) => values.reserve(rows),
             Self::Texts(texts) => texts.views.reserve(rows),
             Self::Lists { offsets, .. } => offsets.reserve(rows),
             Self::Objects(object) => object.reserve(rows),
@@ -93,6 +100,7 @@ impl Values {
             Self::Integers(values) => values.truncate(len),
             Self::Floats(values) => values.truncate(len),
             Self::Booleans(values) => values.truncate(len),
+            Self::Times(values) => values.truncate(len),
             Self::Texts(texts) => texts.views.truncate(len),
             Self::Lists { offsets, items } => {
                 offsets.truncate(len + 1);
@@ -118,6 +126,10 @@ impl Values {
             }
             Self::Booleans(values) => {
                 Arc::new(BooleanArray::new(std::mem::take(values).into(), nulls))
+            }
+            Self::Times(values) => {
+                let times = TimestampMicrosecondArray::new(std::mem::take(values).into(), nulls);
+                Arc::new(times.with_timezone("UTC"))
             }
             Self::Texts(texts) => {
                 let array: ArrayRef = Arc::new(texts.finish(buffers, nulls));

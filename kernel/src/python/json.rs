@@ -117,6 +117,7 @@ fn kind_of(kind: &Bound<'_, PyAny>, depth: usize) -> PyResult<Kind> {
         "float" => Shape::Float64,
         "text" => Shape::Text,
         "bool" => Shape::Boolean,
+        "time" => Shape::Time,
         "list" => Shape::List(Box::new(kind_of(&inner, depth - 1)?)),
         "object" => Shape::Object(fields_of(&inner, depth - 1)?),
         other => return Err(PyValueError::new_err(format!("no shape is called {other}"))),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import datetime as dt
 import json
 from typing import TYPE_CHECKING, Any, TypedDict, cast
 
@@ -26,6 +27,7 @@ _scalars: dict[Any, st.SearchStrategy[Any]] = {
     float: _floats,
     str: _texts,
     bool: st.booleans(),
+    dt.datetime: st.datetimes(timezones=st.just(dt.UTC)),
 }
 anything: st.SearchStrategy[Any] = st.recursive(
     st.none() | st.booleans() | _integers | _floats | _texts,
@@ -34,7 +36,7 @@ anything: st.SearchStrategy[Any] = st.recursive(
 )
 
 Case = tuple[Any, st.SearchStrategy[Any]]
-"""A type, and what its values are as plain data."""
+"""A type, and what its values are as plain data, or as what plain text stands for."""
 
 
 def _optional(case: Case) -> Case:
@@ -105,6 +107,8 @@ def written(value: Any, chance: random.Random, *, odd: bool) -> str:
     """Return plain data as JSON; ``odd`` for white space, escapes and keys in any order."""
     if isinstance(value, str):
         return _text(value, chance, odd=odd)
+    if isinstance(value, dt.datetime):
+        return _text(_time(value, chance, odd=odd), chance, odd=odd)
     if isinstance(value, dict):
         members = list(cast("dict[str, Any]", value).items())
         if odd:
@@ -135,6 +139,11 @@ def _space(chance: random.Random, odd: bool) -> str:
     return chance.choice(["", "", " ", "\n\t", "\r  "]) if odd else ""
 
 
+def _time(value: dt.datetime, chance: random.Random, *, odd: bool) -> str:
+    text = value.isoformat()
+    return text if odd and chance.random() < 0.5 else text.replace("+00:00", "Z")
+
+
 def _text(value: str, chance: random.Random, *, odd: bool) -> str:
     if not odd:
         return json.dumps(value, ensure_ascii=False)
@@ -162,6 +171,9 @@ def spoiled(document: bytes, chance: random.Random) -> bytes:
                 b"\\ud83d",
                 b"null",
                 b"9" * 20,
+                b"Z",
+                b"T",
+                b"+02:00",
                 b",",
                 b"}",
             ),
