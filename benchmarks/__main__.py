@@ -59,6 +59,9 @@ def _arguments(argv: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument(
         "--large-keys", type=int, default=10_000_000, help="distinct users of large-state"
     )
+    parser.add_argument(
+        "--state-memory", metavar="SIZE", help="--state-memory of the worker of large-state"
+    )
     parser.add_argument("--quick", action="store_true", help="small sizes: rough figures soon")
     parser.add_argument("--json", type=Path, metavar="FILE", help="write everything there as well")
     parser.add_argument(

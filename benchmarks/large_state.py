@@ -44,8 +44,14 @@ class LargeState:
     plane: str
 
 
-async def measure(log: Log, broker: str, keys: int) -> LargeState:
+async def measure(log: Log, broker: str, keys: int, state_memory: str | None = None) -> LargeState:
     """Count records per key, and check the counts of a sample of the keys.
+
+    Args:
+        log: Where the topics are.
+        broker: Its address.
+        keys: Distinct keys.
+        state_memory: What the worker may take to have state in memory; None for its default.
 
     Raises:
         WrongOutputError: If a count is missing or wrong.
@@ -55,7 +61,8 @@ async def measure(log: Log, broker: str, keys: int) -> LargeState:
     stream = OrderStream(records, keys, 10_000, start_of_day_before_ms(), in_turn=True)
     run = Run.new("large-state", broker, f"orders-{keys}-in-turn")
     await preload(log, run.source, stream)
-    with Engine(run) as engine:
+    options = () if state_memory is None else ("--state-memory", state_memory)
+    with Engine(run, options=options) as engine:
         engine.start()
         await engine.wait_committed(log, 1, TIMEOUT_S)
         wall_s = time.monotonic() - engine.started_s

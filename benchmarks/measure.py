@@ -184,7 +184,7 @@ class _Parts:
     async def _large_state(self) -> None:
         async def run() -> None:
             self._report.large_state = await large_state.measure(
-                self._log, self._broker, self._given.large_keys
+                self._log, self._broker, self._given.large_keys, self._given.state_memory
             )
 
         await self._try("large-state", f"large state, {self._given.large_keys:,} keys", run)

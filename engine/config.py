@@ -9,6 +9,8 @@ from .errors import ConfigError
 
 Guarantee = Literal["exactly_once", "at_least_once"]
 
+_MIB = 1024 * 1024
+
 
 @dataclass(frozen=True, slots=True)
 class TaskSettings:
@@ -84,3 +86,33 @@ class WorkerSettings:
     stall_after_ms: int = 60_000
     offsets_interval_ms: int = 1_000
     topics_interval_ms: int = 30_000
+
+
+@dataclass(frozen=True, slots=True)
+class StateMemory:
+    """What a worker may take to have state in memory that its disk has too: a third for each use.
+
+    Rows of window tables, blocks that RocksDB has read, and what RocksDB has not written to disk
+    yet. Each is a bound for all tasks of the worker together. What an epoch changes comes on top.
+
+    Attributes:
+        total_bytes: All three together; 24 MiB at least.
+    """
+
+    total_bytes: int = 768 * _MIB
+
+    def __post_init__(self) -> None:
+        """Refuse what RocksDB cannot work with.
+
+        Raises:
+            ConfigError: Naming the setting.
+        """
+        if self.total_bytes < 24 * _MIB:
+            raise ConfigError(
+                f"the memory for state must be at least 24 MiB, not {self.total_bytes:,} bytes"
+            )
+
+    @property
+    def each_bytes(self) -> int:
+        """What each of the three uses may take."""
+        return self.total_bytes // 3

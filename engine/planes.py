@@ -11,10 +11,13 @@ from importlib import import_module
 from importlib.metadata import PackageNotFoundError, version
 from typing import TYPE_CHECKING
 
+from .cache_budget import DEFAULT_BYTES
 from .errors import ConfigError
 from .reference import ReferencePlane
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from .plane import Plane
 
 PLANE_VARIABLE = "RIVERRUN_PLANE"
@@ -30,12 +33,14 @@ HOW_TO_GET_THE_KERNEL = (
 """For messages; the cache of pip may hold a wheel that was built without it."""
 
 
-def select_plane(name: str | None = None) -> Plane:
+def select_plane(name: str | None = None, cached_bytes: int = DEFAULT_BYTES) -> Plane:
     """Return the plane to run on.
 
     Args:
         name: ``kernel`` or ``reference``. None for what ``RIVERRUN_PLANE`` says or, if that is
             not set either, the kernel if it can be used and the reference plane if not.
+        cached_bytes: What all window tables of the plane may keep in memory together, of rows that
+            their stores have too.
 
     Raises:
         ConfigError: If there is no such plane, or the kernel is wanted and cannot be used.
@@ -45,16 +50,16 @@ def select_plane(name: str | None = None) -> Plane:
         source = "" if name else f"{PLANE_VARIABLE}: "
         raise ConfigError(f"{source}there is no plane {wanted!r}; choose {' or '.join(PLANES)}")
     if wanted == "reference":
-        return ReferencePlane()
+        return ReferencePlane(cached_bytes)
     found = _kernel_plane()
     if not isinstance(found, str):
-        return found
+        return found(cached_bytes)
     if wanted == "kernel":
         raise ConfigError(
             f"the kernel plane was asked for, and there is no kernel: {found}. "
             f"To get it, {HOW_TO_GET_THE_KERNEL}"
         )
-    return ReferencePlane()
+    return ReferencePlane(cached_bytes)
 
 
 def why_reference() -> str | None:
@@ -63,8 +68,8 @@ def why_reference() -> str | None:
     return found if isinstance(found, str) else None
 
 
-def _kernel_plane() -> Plane | str:
-    """Return the kernel plane, or why there is none."""
+def _kernel_plane() -> Callable[[int], Plane] | str:
+    """Return what makes the kernel plane, or why there is none."""
     try:
         built_for = import_module("riverrun._kernel").VERSION
     except ModuleNotFoundError:
@@ -80,7 +85,7 @@ def _kernel_plane() -> Plane | str:
         from .kernel.plane import KernelPlane
     except ImportError as error:
         return f"built from other sources than this riverrun: {error}"
-    return KernelPlane()
+    return KernelPlane
 
 
 def _package_version() -> str | None:

@@ -18,6 +18,7 @@ from riverrun.state import (
     StateDirectory,
     StateError,
     StoreCorruptError,
+    StoreOptions,
     TaskIdentity,
     collect,
     list_snapshots,
@@ -27,6 +28,7 @@ from riverrun.state import (
 )
 
 from .changelog import SnapshotRef, StoreMeta, encode_commit
+from .config import StateMemory
 from .log import TopicPartition
 from .snapshots import SnapshotCycle
 
@@ -41,6 +43,8 @@ if TYPE_CHECKING:
 
 _log = logging.getLogger(__name__)
 
+_MEMTABLE_BYTES_MAX = 64 * 1024 * 1024
+
 
 @dataclass(slots=True)
 class RocksDbStores:
@@ -51,12 +55,14 @@ class RocksDbStores:
         identity: Which task.
         blobs: Where snapshots are; None if there are none.
         progress: Told task, bytes done and bytes in all while a snapshot comes in.
+        options: Memory and disk use, which it shares with the other stores of the worker.
     """
 
     directory: StateDirectory
     identity: TaskIdentity
     blobs: BlobStore | None
     progress: Callable[[str, int, int], None]
+    options: StoreOptions
 
     @property
     def path(self) -> Path:
@@ -69,7 +75,7 @@ class RocksDbStores:
         if not self.path.exists():
             return None
         try:
-            return RocksDbStore(self.path)
+            return RocksDbStore(self.path, options=self.options)
         except StoreCorruptError as error:
             _log.warning("%s; it is rebuilt from snapshot and changelog", error)
             return None
@@ -82,7 +88,7 @@ class RocksDbStores:
         """
         self.directory.check_space()
         self.directory.discard(self.path)
-        return RocksDbStore(self.path)
+        return RocksDbStore(self.path, options=self.options)
 
     async def from_snapshot(self, snapshot_id: str) -> StateStore:
         """Return a store that equals a snapshot, having discarded what was there.
@@ -102,7 +108,7 @@ class RocksDbStores:
             self.path,
             progress=lambda done, total: self.progress(name, done, total),
         )
-        return await asyncio.to_thread(RocksDbStore, self.path)
+        return await asyncio.to_thread(RocksDbStore, self.path, options=self.options)
 
     async def snapshot_ids(self) -> list[str]:
         """Return the snapshots of this task in storage, newest first."""
@@ -195,6 +201,40 @@ class BlobSnapshots:
         shutil.rmtree(checkpoint, ignore_errors=True)
 
 
+def blob_snapshot_cycle(
+    blobs: BlobStore, scratch: Path, job: str, task: TaskId, env: TaskEnvironment
+) -> SnapshotCycle:
+    """Return what makes the snapshots of one task, by the settings of its worker.
+
+    Args:
+        blobs: Where they go.
+        scratch: Directory for checkpoints, on the disk of the store.
+        job: Name of the job.
+        task: Which task.
+        env: What the task works with.
+    """
+    changelog = TopicPartition(env.resolved.plan.changelog(task.subtopology), task.partition)
+
+    async def truncate(below: int) -> None:
+        await env.log.delete_records({changelog: below})
+
+    target = BlobSnapshots(
+        blobs,
+        TaskIdentity(job, task.subtopology, task.partition),
+        scratch,
+        env.settings.snapshots_retained,
+        env.clock.now_ms,
+    )
+    return SnapshotCycle(
+        target,
+        truncate,
+        env.clock,
+        env.metrics.task(str(task)),
+        env.settings.snapshot_interval_ms,
+        env.failpoint,
+    )
+
+
 class LocalWorkerState:
     """State of one worker: a locked directory, and maybe blob storage.
 
@@ -202,6 +242,7 @@ class LocalWorkerState:
         directory: Opened state directory.
         blobs: Where snapshots go; None for none.
         progress: Told task, bytes done and bytes in all while a snapshot comes in.
+        memory: How much memory the stores of all tasks may take together.
     """
 
     def __init__(
@@ -209,10 +250,12 @@ class LocalWorkerState:
         directory: StateDirectory,
         blobs: BlobStore | None,
         progress: Callable[[str, int, int], None] | None = None,
+        memory: StateMemory | None = None,
     ) -> None:
         self._directory = directory
         self._blobs = blobs
         self._progress = progress or _no_progress
+        self._options = _store_options(memory or StateMemory())
         self._scratch = directory.path / "checkpoints"
         shutil.rmtree(self._scratch, ignore_errors=True)
 
@@ -224,32 +267,13 @@ class LocalWorkerState:
     def stores(self, job: str, task: TaskId) -> RocksDbStores:
         """Return where the store of one task comes from."""
         identity = TaskIdentity(job, task.subtopology, task.partition)
-        return RocksDbStores(self._directory, identity, self._blobs, self._progress)
+        return RocksDbStores(self._directory, identity, self._blobs, self._progress, self._options)
 
     def snapshots(self, job: str, task: TaskId, env: TaskEnvironment) -> SnapshotCycle | None:
         """Return what makes the snapshots of one task, None where there is nowhere to put them."""
         if self._blobs is None:
             return None
-        changelog = TopicPartition(env.resolved.plan.changelog(task.subtopology), task.partition)
-
-        async def truncate(below: int) -> None:
-            await env.log.delete_records({changelog: below})
-
-        target = BlobSnapshots(
-            self._blobs,
-            TaskIdentity(job, task.subtopology, task.partition),
-            self._scratch,
-            env.settings.snapshots_retained,
-            env.clock.now_ms,
-        )
-        return SnapshotCycle(
-            target,
-            truncate,
-            env.clock,
-            env.metrics.task(str(task)),
-            env.settings.snapshot_interval_ms,
-            env.failpoint,
-        )
+        return blob_snapshot_cycle(self._blobs, self._scratch, job, task, env)
 
     def held(self, job: str) -> dict[str, int]:
         """Return the tasks whose state lies here; sizes stand for epochs, more is better."""
@@ -264,6 +288,13 @@ class LocalWorkerState:
         path = self._directory.task_path(job, task.subtopology, task.partition)
         _log.warning("%s is discarded; it is rebuilt from snapshot and changelog", path)
         self._directory.discard(path)
+
+
+def _store_options(memory: StateMemory) -> StoreOptions:
+    each = memory.each_bytes
+    # What one store gathers before it writes; a few that wait must not fill the memory of all.
+    memtable = min(_MEMTABLE_BYTES_MAX, each // 4)
+    return StoreOptions(cache_bytes=each, write_buffer_bytes=each, memtable_bytes=memtable)
 
 
 def _no_progress(task: str, done: int, total: int) -> None:

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 # The seats load it too; here it is for the error of a package without it.
 from riverrun import _kernel as _kernel
+from riverrun.engine.cache_budget import DEFAULT_BYTES, CacheBudget
 from riverrun.engine.reference.json_projector import ReferenceJsonProjector
 
 from .json_projector import KernelJsonProjector, projects
@@ -32,12 +33,16 @@ if TYPE_CHECKING:
 class KernelPlane:
     """Native code for what it is certain of, the reference plane for the rest.
 
+    Args:
+        cached_bytes: What its window tables may take together for rows that the store has too.
+
     Example:
         >>> KernelPlane().name
         'kernel'
     """
 
-    def __init__(self) -> None:
+    def __init__(self, cached_bytes: int = DEFAULT_BYTES) -> None:
+        self._cache = CacheBudget(cached_bytes)
         self._record_batches = KernelRecordBatchCodec()
 
     @property
@@ -68,4 +73,4 @@ class KernelPlane:
         self, aggregates: Mapping[str, AggregateKind], prefix: bytes, reader: StateReader
     ) -> WindowTable:
         """Return a table for the named aggregates, keeping its rows below ``prefix``."""
-        return KernelWindowTable(aggregates, prefix, reader)
+        return KernelWindowTable(aggregates, prefix, reader, self._cache.new_share())

@@ -10,6 +10,7 @@ import polars as pl
 
 from riverrun._kernel import WindowRows
 from riverrun.engine.batch import KEY, TIME
+from riverrun.engine.cache_budget import CacheBudget
 from riverrun.engine.plane import WINDOW
 from riverrun.engine.reference.accumulators import accumulator_of
 from riverrun.engine.reference.column_types import (
@@ -31,6 +32,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping, Sequence
 
     from riverrun._kernel import Column, Results
+    from riverrun.engine.cache_budget import CacheShare
     from riverrun.engine.plane import AggregateKind
     from riverrun.engine.reference.accumulators import Array
     from riverrun.state import Delta, StateReader
@@ -38,9 +40,6 @@ if TYPE_CHECKING:
 _FRAME_ROWS_MAX = 100_000
 _LOADED_ROWS_MAX = 10_000  # rows read from the store at a time
 _WINDOWS_MAX = 10_000  # looked at for one frame
-
-CACHED_BYTES_MAX = 256 * 1024 * 1024
-"""Above, rows that the store has are dropped at a barrier."""
 
 _KEY_TYPES = (pl.String(), pl.Int64(), pl.Boolean(), pl.Binary())
 
@@ -59,8 +58,7 @@ class KernelWindowTable:
         aggregates: Kind by name, in the order of the result's columns.
         prefix: What the state keys begin with.
         reader: The committed state.
-        cached_bytes_max: Memory above which rows that the store has are dropped at a barrier; None
-            for ``CACHED_BYTES_MAX``.
+        cache: Says how much memory rows may take that the store has too.
     """
 
     def __init__(
@@ -68,14 +66,13 @@ class KernelWindowTable:
         aggregates: Mapping[str, AggregateKind],
         prefix: bytes,
         reader: StateReader,
-        *,
-        cached_bytes_max: int | None = None,
+        cache: CacheShare | None = None,
     ) -> None:
         self._aggregates = dict(aggregates)
         self._reads_times = any(kind in ("first", "last") for kind in aggregates.values())
         self._prefix = prefix
         self._reader = reader
-        self._cached_bytes_max = CACHED_BYTES_MAX if cached_bytes_max is None else cached_bytes_max
+        self._cache = cache or CacheBudget().new_share()
         self._rows = WindowRows(list(aggregates.values()), prefix)
         self._is_open = False
         self._removed: tuple[int, int] | None = None  # [from, to) of slices, until drained
@@ -315,11 +312,13 @@ class KernelWindowTable:
                 (self._prefix + slice_to_state(first), self._prefix + slice_to_state(end))
             )
             self._removed = None
-        delta.blocks += [RowBlock(*block) for block in self._rows.drain(self._cached_bytes_max)]
+        blocks = self._rows.drain(self._cache.limit_bytes())
+        delta.blocks += [RowBlock(*block) for block in blocks]
+        self._cache.held_bytes = self.cached_bytes
 
     def _handed_over(self) -> ReferenceWindowTable:
         """Return a reference table that has all that this one had."""
-        table = ReferenceWindowTable(self._aggregates, self._prefix, self._reader)
+        table = ReferenceWindowTable(self._aggregates, self._prefix, self._reader, self._cache)
         table.adopt_types(self._rows.tags, self._removed)
         for start in self._open().slices():
             is_complete, count, clean, changed = self._rows.export(start)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from riverrun.engine.cache_budget import DEFAULT_BYTES, CacheBudget
 from riverrun.engine.partitioner import Partitioner
 
 from .json_projector import ReferenceJsonProjector
@@ -22,12 +23,16 @@ if TYPE_CHECKING:
 class ReferencePlane:
     """Python over well-kept libraries: always there, and the specification of the kernel.
 
+    Args:
+        cached_bytes: What its window tables may take together for rows that the store has too.
+
     Example:
         >>> ReferencePlane().name
         'reference'
     """
 
-    def __init__(self) -> None:
+    def __init__(self, cached_bytes: int = DEFAULT_BYTES) -> None:
+        self._cache = CacheBudget(cached_bytes)
         self._record_batches = ReferenceRecordBatchCodec()
 
     @property
@@ -56,4 +61,4 @@ class ReferencePlane:
         self, aggregates: Mapping[str, AggregateKind], prefix: bytes, reader: StateReader
     ) -> ReferenceWindowTable:
         """Return a table for the named aggregates, keeping its rows below ``prefix``."""
-        return ReferenceWindowTable(aggregates, prefix, reader)
+        return ReferenceWindowTable(aggregates, prefix, reader, self._cache.new_share())

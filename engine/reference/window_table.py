@@ -14,6 +14,7 @@ import numpy as np
 import polars as pl
 
 from riverrun.engine.batch import KEY, TIME
+from riverrun.engine.cache_budget import CacheBudget
 
 from .accumulators import accumulator_of
 from .column_types import widest
@@ -26,6 +27,7 @@ from .window_rows import WindowRows
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
 
+    from riverrun.engine.cache_budget import CacheShare
     from riverrun.engine.plane import AggregateKind
     from riverrun.state import Delta, StateReader
 
@@ -38,8 +40,8 @@ _SLICE = "\0slice"
 _FRAME_ROWS_MAX = 100_000
 _LOADED_ROWS_MAX = 10_000  # rows read from the store at a time
 
-CACHED_ROWS_MAX = 500_000
-"""Above, rows that the store has are dropped at a barrier; about 150 MB with four aggregates."""
+ROW_BYTES = 300
+"""What a row takes with its key and four aggregates, about: most of it is Python's objects."""
 
 
 class ReferenceWindowTable:
@@ -49,15 +51,21 @@ class ReferenceWindowTable:
         aggregates: Kind by name, in the order of the result's columns.
         prefix: What the state keys begin with.
         reader: The committed state.
+        cache: Says how much memory rows may take that the store has too.
     """
 
     def __init__(
-        self, aggregates: Mapping[str, AggregateKind], prefix: bytes, reader: StateReader
+        self,
+        aggregates: Mapping[str, AggregateKind],
+        prefix: bytes,
+        reader: StateReader,
+        cache: CacheShare | None = None,
     ) -> None:
         self._accumulators = [accumulator_of(name, kind) for name, kind in aggregates.items()]
         self._reads_times = any(kind in ("first", "last") for kind in aggregates.values())
         self._prefix = prefix
         self._reader = reader
+        self._cache = cache or CacheBudget().new_share()
         self._arrays = SlotArrays(self._accumulators)
         self._opened: SliceIndex | None = None
         self._removed: tuple[int, int] | None = None  # [from, to) of slices, until drained
@@ -384,8 +392,9 @@ class ReferenceWindowTable:
             first = {start: self._prefix + slice_to_state(start) for start in set(starts)}
             state_keys = list(map(add, map(first.__getitem__, starts), keys))
             delta.puts.update(zip(state_keys, rows, strict=True))
-        if self._arrays.used > CACHED_ROWS_MAX:
+        if self._arrays.used * ROW_BYTES > self._cache.limit_bytes():
             self._evict()
+        self._cache.held_bytes = self._arrays.used * ROW_BYTES
         self._arrays.clear_dirty()
 
     def _evict(self) -> None:

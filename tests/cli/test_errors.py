@@ -11,7 +11,13 @@ from typing import TYPE_CHECKING
 import pytest
 
 from riverrun.cli import COMMANDS, main
-from riverrun.cli.arguments import duration_ms, http_address, positive_duration_ms, positive_int
+from riverrun.cli.arguments import (
+    duration_ms,
+    http_address,
+    positive_duration_ms,
+    positive_int,
+    size_bytes,
+)
 from tests.cli.commands import RIVERRUN, run
 
 if TYPE_CHECKING:
@@ -107,6 +113,7 @@ def test_version(capsys: pytest.CaptureFixture[str]) -> None:
         (("worker", "job", "--commit-interval", "soon"), "cannot read 'soon' as a duration"),
         (("worker", "job", "--commit-interval", "0s"), "must be longer than 0 ms"),
         (("worker", "job", "--processes", "0"), "must be a number of at least 1"),
+        (("worker", "job", "--state-memory", "lots"), "cannot read 'lots' as a size"),
         (("run", "job", "--http", "localhost"), "as HOST:PORT"),
         (("consume", "t", "--max", "-1"), "at least 1"),
         (("checkpoints", "list", "job"), "--snapshots"),
@@ -265,6 +272,19 @@ def test_durations(text: str, expected: int) -> None:
 def test_what_is_no_duration(text: str) -> None:
     with pytest.raises(argparse.ArgumentTypeError):
         positive_duration_ms(text)
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"), [("24MiB", 24 << 20), ("1 GiB", 1 << 30), ("512KiB", 512 << 10)]
+)
+def test_sizes(text: str, expected: int) -> None:
+    assert size_bytes(text) == expected
+
+
+@pytest.mark.parametrize("text", ["", "5", "5MB", "-5MiB", "1.5GiB", "MiB", "1" * 5_000 + "GiB"])
+def test_what_is_no_size(text: str) -> None:
+    with pytest.raises(argparse.ArgumentTypeError):
+        size_bytes(text)
 
 
 @pytest.mark.parametrize(

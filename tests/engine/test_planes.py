@@ -52,11 +52,18 @@ def kernel_of(monkeypatch: pytest.MonkeyPatch, built_for: str) -> None:
     monkeypatch.setitem(sys.modules, KERNEL, module)
 
 
+class FakeKernelPlane:
+    name = "kernel"
+
+    def __init__(self, cached_bytes: int) -> None:
+        self.cached_bytes = cached_bytes
+
+
 def kernel_plane_in_place(monkeypatch: pytest.MonkeyPatch) -> None:
     """A kernel that fits, also where none was built."""
     kernel_of(monkeypatch, version("riverrun"))
     module = ModuleType(KERNEL_PLANE)
-    module.KernelPlane = type("KernelPlane", (), {"name": "kernel"})  # type: ignore[attr-defined]
+    module.KernelPlane = FakeKernelPlane  # type: ignore[attr-defined]
     monkeypatch.setitem(sys.modules, KERNEL_PLANE, module)
 
 

@@ -17,6 +17,9 @@ _UNITS_MS = {"ms": 1, "s": 1_000, "m": 60_000, "h": 3_600_000, "d": 86_400_000}
 _DURATION = re.compile(r"(?:\d+(?:ms|s|m|h|d))+")
 _DURATION_PART = re.compile(r"(\d+)(ms|s|m|h|d)")
 
+_UNITS_BYTES = {"KiB": 1 << 10, "MiB": 1 << 20, "GiB": 1 << 30}
+_SIZE = re.compile(r"(\d{1,7})(KiB|MiB|GiB)")
+
 MODULE_HELP = (
     "Python module with a Topology, as `package.module` or `package.module:name`, or the path of "
     "a .py file, also with `:name`; the name is `topology` unless given"
@@ -127,6 +130,26 @@ def positive_duration_ms(text: str) -> int:
 
         raise ArgumentTypeError("must be longer than 0 ms")
     return result
+
+
+def size_bytes(text: str) -> int:
+    """Return a size such as ``256MiB`` in bytes; for ``type=``.
+
+    Example:
+        >>> size_bytes("1GiB")
+        1073741824
+
+    Raises:
+        ArgumentTypeError: If it is not a size.
+    """
+    found = _SIZE.fullmatch(text.replace(" ", ""))
+    if found is None:
+        from argparse import ArgumentTypeError
+
+        raise ArgumentTypeError(
+            f"cannot read {text!r} as a size; write a number and a unit, like 512MiB or 2GiB"
+        )
+    return int(found[1]) * _UNITS_BYTES[found[2]]
 
 
 def positive_int(text: str) -> int:

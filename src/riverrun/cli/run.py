@@ -61,7 +61,7 @@ def _configure(parser: argparse.ArgumentParser) -> None:
 
 
 def _run(arguments: argparse.Namespace) -> int:
-    from riverrun.engine.config import TaskSettings, WorkerSettings
+    from riverrun.engine.config import StateMemory, TaskSettings, WorkerSettings
     from riverrun.engine.planes import select_plane
 
     from .logs import configure_logging
@@ -80,6 +80,7 @@ def _run(arguments: argparse.Namespace) -> int:
             settings=WorkerSettings(task=task),
             plane=select_plane(arguments.plane),
             state_dir=arguments.state_dir,
+            state_memory=StateMemory(),
             snapshots=(),
             http=arguments.http,
             create_sources=arguments.partitions,

@@ -41,7 +41,7 @@ if TYPE_CHECKING:
     import argparse
     from collections.abc import AsyncGenerator, Sequence
 
-    from riverrun.engine.config import WorkerSettings
+    from riverrun.engine.config import StateMemory, WorkerSettings
     from riverrun.engine.log import Log
     from riverrun.engine.plan import Plan, ResolvedPlan
     from riverrun.engine.plane import Plane
@@ -70,6 +70,7 @@ class WorkerOptions:
         settings: How the worker runs.
         plane: Data plane that it runs on.
         state_dir: Its state directory; None to find a free one.
+        state_memory: What it may take to have state in memory.
         snapshots: URLs of snapshot storage; several are replicas.
         http: Where to serve metrics and health; None for nowhere.
         create_sources: Partitions to create missing source topics with; None: they must exist.
@@ -80,6 +81,7 @@ class WorkerOptions:
     settings: WorkerSettings
     plane: Plane
     state_dir: Path | None
+    state_memory: StateMemory
     snapshots: Sequence[str]
     http: HttpAddress | None
     create_sources: int | None = None
@@ -156,7 +158,9 @@ class _WorkerProcess:
                 SystemClock(),
                 metrics,
                 options.settings,
-                LocalWorkerState(directory, blobs, RestoreProgress(_log.info)),
+                LocalWorkerState(
+                    directory, blobs, RestoreProgress(_log.info), options.state_memory
+                ),
                 failpoint,
             )
             url = await stack.enter_async_context(served(options.http, worker, metrics))

@@ -13,6 +13,7 @@ from .arguments import (
     http_address,
     positive_duration_ms,
     positive_int,
+    size_bytes,
 )
 from .command import Command, print_note
 
@@ -82,6 +83,14 @@ def _configure_settings(parser: argparse.ArgumentParser) -> None:
             help=f"{text} (default: {default})",
         )
     group.add_argument(
+        "--state-memory",
+        type=size_bytes,
+        default="768MiB",
+        metavar="SIZE",
+        help="what a process may take to have state in memory that its disk has too: a third each "
+        "for rows of windows, RocksDB's block cache and its write buffers (default: 768MiB)",
+    )
+    group.add_argument(
         "--start",
         choices=("earliest", "latest"),
         default="earliest",
@@ -105,6 +114,7 @@ def _configure_settings(parser: argparse.ArgumentParser) -> None:
 
 
 def _run(arguments: argparse.Namespace) -> int:
+    from riverrun.engine.config import StateMemory, TaskSettings, WorkerSettings
     from riverrun.engine.planes import select_plane
 
     from .logs import configure_logging
@@ -113,7 +123,8 @@ def _run(arguments: argparse.Namespace) -> int:
     configure_logging(arguments.log_level, arguments.log_format)
     # Before any process is started: a mistake is told once.
     plan = load_plan(arguments.module, current_directory="last")
-    plane = select_plane(arguments.plane)
+    memory = StateMemory(arguments.state_memory)
+    plane = select_plane(arguments.plane, memory.each_bytes)
     if arguments.processes > 1:
         from .supervisor import Supervisor, child_commands
 
@@ -124,8 +135,6 @@ def _run(arguments: argparse.Namespace) -> int:
             "no --snapshots: the changelog grows for ever, and a worker with an empty disk reads "
             "all of it before it starts"
         )
-    from riverrun.engine.config import TaskSettings, WorkerSettings
-
     from .runtime import WorkerOptions, run_worker
 
     task = TaskSettings(
@@ -144,6 +153,7 @@ def _run(arguments: argparse.Namespace) -> int:
             settings=WorkerSettings(task=task, session_timeout_ms=arguments.session_timeout),
             plane=plane,
             state_dir=arguments.state_dir,
+            state_memory=memory,
             snapshots=arguments.snapshots,
             http=arguments.http,
             stop_at_stdin_end=arguments.supervised,

@@ -12,6 +12,7 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from riverrun.engine.batch import KEY, TIME, key_series
+from riverrun.engine.cache_budget import CacheBudget
 from riverrun.engine.kernel import window_table as subject
 from riverrun.engine.kernel.window_table import KernelWindowTable
 from riverrun.engine.reference.window_table import ReferenceWindowTable
@@ -134,8 +135,8 @@ def slices_of(table: WindowTable) -> list[int]:
 class Pair:
     """Two tables with a store each, which show a delta one barrier late, as a task may."""
 
-    def __init__(self, kinds: dict[str, Any], cached_bytes_max: int) -> None:
-        self.kinds, self.cached_bytes_max = kinds, cached_bytes_max
+    def __init__(self, kinds: dict[str, Any], cached_bytes: int) -> None:
+        self.kinds, self.budget = kinds, CacheBudget(cached_bytes)
         self.stores = [MemoryStore(), MemoryStore()]
         self.pending: list[Delta] = []
         self.tables: list[WindowTable] = []
@@ -147,7 +148,7 @@ class Pair:
             self.stores.reverse()
         one, other = self.stores
         self.tables = [
-            KernelWindowTable(self.kinds, PREFIX, one, cached_bytes_max=self.cached_bytes_max),
+            KernelWindowTable(self.kinds, PREFIX, one, self.budget.new_share()),
             ReferenceWindowTable(self.kinds, PREFIX, other),
         ]
 
@@ -185,7 +186,7 @@ class Pair:
         ("add", "text", "int", "", [(0, 0, 0)]),
     ],
     names={"opening", "present", "n"},
-    cached_bytes_max=0,
+    cached_bytes=0,
 )
 @example(
     # A row in the store has another type than the records: it must not be taken for an empty one.
@@ -196,7 +197,7 @@ class Pair:
         ("add", "composite", "int", "", [(0, 0, 1)]),
     ],
     names={"low"},
-    cached_bytes_max=0,
+    cached_bytes=0,
 )
 @example(
     # The order of the types of keys is the same, however many windows are read together.
@@ -207,17 +208,17 @@ class Pair:
         ("read", 0, 2, (1, 1)),
     ],
     names={"n"},
-    cached_bytes_max=0,
+    cached_bytes=0,
 )
 @settings(max_examples=400)
 def test_any_history_gives_the_same_on_both_planes(
-    history: list[Any], names: set[str], cached_bytes_max: int
+    history: list[Any], names: set[str], cached_bytes: int
 ) -> None:
     kinds = {name: kind for name, kind in KINDS.items() if name in names}
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(subject, "_LOADED_ROWS_MAX", 3)
         patch.setattr(subject, "_FRAME_ROWS_MAX", 5)
-        run(Pair(kinds, cached_bytes_max), history)
+        run(Pair(kinds, cached_bytes), history)
 
 
 def run(pair: Pair, history: list[Any]) -> None:

@@ -11,6 +11,7 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from riverrun.engine.batch import KEY, TIME, key_series, keys_to_list
+from riverrun.engine.cache_budget import CacheBudget, CacheShare
 from riverrun.engine.keys import key_to_state
 from riverrun.engine.plane import WINDOW
 from riverrun.engine.planes import why_reference
@@ -57,9 +58,13 @@ def plane(request: pytest.FixtureRequest) -> Iterator[str]:
     chosen.clear()
 
 
-def table(store: MemoryStore | None = None, kinds: dict[str, Any] = KINDS) -> WindowTable:
+def table(
+    store: MemoryStore | None = None,
+    kinds: dict[str, Any] = KINDS,
+    cache: CacheShare | None = None,
+) -> WindowTable:
     """Return a table of the plane at hand."""
-    return TABLES[chosen[-1]](kinds, PREFIX, store or MemoryStore())
+    return TABLES[chosen[-1]](kinds, PREFIX, store or MemoryStore(), cache)
 
 
 def add(
@@ -498,21 +503,18 @@ operation = st.one_of(
 @settings(max_examples=200, deadline=None)
 def test_any_history_gives_what_the_definition_says(history: list[Any], bound: int) -> None:
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(subject, "CACHED_ROWS_MAX", bound)
         # Bounds that a few rows reach, so that work is done in parts.
         for module in SUBJECTS:
             patch.setattr(module, "_FRAME_ROWS_MAX", bound + 1)
             patch.setattr(module, "_LOADED_ROWS_MAX", bound + 1)
-        for module in SUBJECTS[1:]:
-            patch.setattr(module, "CACHED_BYTES_MAX", bound * 1000)
         patch.setattr(window_rows, "_PENDING_ROWS_MAX", bound + 1)
         patch.setattr(slice_index, "_COUNTED_ROWS_MAX", bound)
-        _run(history)
+        _run(history, CacheBudget(bound * subject.ROW_BYTES))
 
 
-def _run(history: list[Any]) -> None:
+def _run(history: list[Any], budget: CacheBudget) -> None:
     store = Readable()
-    one = table(store.store)
+    one = table(store.store, cache=budget.new_share())
     rows: list[tuple[Any, int, Any]] = []
     for name, *arguments in history:
         match name:
@@ -532,7 +534,7 @@ def _run(history: list[Any]) -> None:
             case "restart":
                 store.barrier(one)
                 store.settle()
-                one = table(store.store)
+                one = table(store.store, cache=budget.new_share())
             case _:
                 _compare(one, rows, *arguments)
         assert one.slices() == sorted({time // SLICE_MS * SLICE_MS for _, time, _ in rows})
@@ -579,3 +581,45 @@ def test_an_unreadable_row_in_the_store_leaves_the_table_as_it_was() -> None:
     assert one.slices() == [10, 20]
     assert results(one, 0, 20)["b"]["n"] == 1
     assert not drain(one)
+
+
+class _AskedStore(MemoryStore):
+    """A store that counts the rows it is asked for by name."""
+
+    asked = 0
+
+    def get_many(self, keys: Sequence[bytes]) -> list[bytes | None]:
+        self.asked += len(keys)
+        return super().get_many(keys)
+
+
+def test_tables_of_one_budget_share_its_memory() -> None:
+    kinds = {"n": "count"}
+    rows = [(f"key {i:06}", 5, 1) for i in range(1_000)]
+    measured = CacheBudget().new_share()
+    one = table(None, kinds, measured)
+    add(one, rows, kinds=kinds)
+    drain(one)
+    budget = CacheBudget(measured.held_bytes * 3 // 2)
+    store = _AskedStore()
+    one = table(store, kinds, budget.new_share())
+    asked: list[int] = []
+
+    def next_epoch(keys: int) -> None:
+        store.asked = 0
+        add(one, rows[:keys], kinds=kinds)
+        store.apply(drain(one), b"")
+        asked.append(store.asked)
+
+    next_epoch(1_000)
+    next_epoch(1_000)
+    other = budget.new_share()
+    other.held_bytes = measured.held_bytes
+    next_epoch(1)  # the other 999 are dropped at its end
+    next_epoch(1_000)
+    del other
+    next_epoch(1)
+    next_epoch(1_000)
+
+    assert asked == [0, 0, 0, 999, 0, 0]
+    assert results(one)["key 000000"] == {"n": 6}
