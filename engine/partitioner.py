@@ -55,11 +55,33 @@ def partition_of(key: bytes, partitions: int) -> int:
     return (murmur2(key) & 0x7FFFFFFF) % partitions
 
 
+class KeylessTurns:
+    """Which partition records without a key go to: all of a call to one, of the next to the next.
+
+    So batches are few and large, and all partitions have their turn.
+
+    Args:
+        partitions: Number of partitions of the topic.
+
+    Raises:
+        ValueError: If there is none.
+    """
+
+    def __init__(self, partitions: int) -> None:
+        if partitions < 1:
+            raise ValueError(f"a topic has at least one partition, got {partitions}")
+        self._partitions = partitions
+        self.partition = 0
+
+    def next_turn(self) -> None:
+        """Let the next call go to the next partition."""
+        self.partition = (self.partition + 1) % self._partitions
+
+
 class Partitioner:
     """Partitions of whole columns of keys, with a bounded cache of those seen before.
 
-    Records without a key go to one partition per call and to the next one in the next call: few
-    large batches, and all partitions in turn.
+    Records without a key go where ``KeylessTurns`` says.
 
     Args:
         partitions: Number of partitions of the topic.
@@ -71,11 +93,9 @@ class Partitioner:
     """
 
     def __init__(self, partitions: int) -> None:
-        if partitions < 1:
-            raise ValueError(f"a topic has at least one partition, got {partitions}")
+        self._without_key = KeylessTurns(partitions)
         self._partitions = partitions
         self._cache: dict[bytes, int] = {}
-        self._without_key = 0
 
     def partitions(self, keys: ByteColumn) -> list[int]:
         """Return the partition of each key."""
@@ -89,8 +109,8 @@ class Partitioner:
             **self._hash({key for key in fresh if key is not None}),
         }
         if None in fresh:
-            known[None] = self._without_key
-            self._without_key = (self._without_key + 1) % self._partitions
+            known[None] = self._without_key.partition
+            self._without_key.next_turn()
         return [
             known[key] if partition is None else partition
             for key, partition in zip(keys, found, strict=True)
