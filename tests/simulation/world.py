@@ -15,10 +15,8 @@ from riverrun.engine.errors import (
     OutcomeUnknownError,
     WriteError,
 )
-from riverrun.engine.log import TopicPartition
-from riverrun.engine.snapshots import SnapshotCycle
 from riverrun.engine.worker import Worker
-from riverrun.engine.worker_state import BlobSnapshots
+from riverrun.engine.worker_state import blob_snapshot_cycle
 from riverrun.state import (
     BlobExistsError,
     BlobInfo,
@@ -45,9 +43,11 @@ if TYPE_CHECKING:
         GroupMember,
         LogReader,
         LogWriter,
+        TopicPartition,
     )
     from riverrun.engine.memory_log import MemoryLog
     from riverrun.engine.plan import TaskId
+    from riverrun.engine.snapshots import SnapshotCycle
     from riverrun.engine.task_environment import TaskEnvironment
     from riverrun.state import Delta, StateStore
 
@@ -534,26 +534,7 @@ class Machine:
         return SimStores(self, job, task)
 
     def snapshots(self, job: str, task: TaskId, env: TaskEnvironment) -> SnapshotCycle:
-        changelog = TopicPartition(env.resolved.plan.changelog(task.subtopology), task.partition)
-
-        async def truncate(below: int) -> None:
-            await env.log.delete_records({changelog: below})
-
-        target = BlobSnapshots(
-            self.blobs,
-            TaskIdentity(job, task.subtopology, task.partition),
-            self._room,
-            env.settings.snapshots_retained,
-            env.clock.now_ms,
-        )
-        return SnapshotCycle(
-            target,
-            truncate,
-            env.clock,
-            env.metrics.task(str(task)),
-            env.settings.snapshot_interval_ms,
-            env.failpoint,
-        )
+        return blob_snapshot_cycle(self.blobs, self._room, job, task, env)
 
     def held(self, job: str) -> dict[str, int]:
         return {str(task): 1 for task in self.disk.durable}
