@@ -15,7 +15,6 @@ import polars as pl
 from riverrun.engine.log import FOREVER_MS, TopicPartition, TopicSpec
 from riverrun.engine.partitioner import partition_of
 from riverrun.engine.planes import select_plane
-from riverrun.engine.reference.record_batches import ReferenceRecordBatchCodec
 
 from .jobs import AMOUNT_MIN, SAMPLE
 
@@ -180,7 +179,7 @@ async def read_all(log: Log, topic: str, partitions: int = 1) -> list[bytes]:
     wanted = [TopicPartition(topic, partition) for partition in range(partitions)]
     spans = await log.offsets(wanted)
     reader = await log.open_reader({where: spans[where].start for where in wanted})
-    codec = ReferenceRecordBatchCodec()
+    codec = select_plane().record_batches
     values: list[bytes] = []
     try:
         while any(reader.position(where) < spans[where].end for where in wanted):
