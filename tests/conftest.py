@@ -15,9 +15,17 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
 # Without a compiler there is no kernel to test. Forced, a missing one is an error, not a gap.
-collect_ignore = (
-    ["engine/kernel"] if os.environ.get(PLANE_VARIABLE) != "kernel" and why_reference() else []
-)
+no_kernel = why_reference() if os.environ.get(PLANE_VARIABLE) != "kernel" else None
+collect_ignore = ["engine/kernel"] if no_kernel else []
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    """Say at the end what was left out, where a quiet run too shows it."""
+    if no_kernel:
+        terminalreporter.write_line(
+            f"NO KERNEL, tests/engine/kernel WAS LEFT OUT: {no_kernel}", yellow=True
+        )
+
 
 # Machines are busy and the first call of anything is slow: a run that takes long has no bug.
 # In CI the examples are the same each time, so that what a change is judged by can be repeated;
