@@ -261,6 +261,12 @@ class World:
             await asyncio.wait({running.run})
         running.run.result()
 
+    async def check_works(self, machine: str = "machine", **options: Any) -> None:
+        """Let a worker process new records, and check that the output is exact."""
+        async with self.working(machine, **options):
+            await self.feed()
+            await self.check_exact()
+
     async def read(self, topic: str) -> list[dict[str, Any]]:
         """Return all committed values of a topic, named without the prefix."""
         topic = f"{self.prefix}{topic}"

@@ -131,9 +131,7 @@ async def test_a_source_topic_deleted_at_work_raises_an_alarm_and_is_not_asked_i
         assert isinstance(error, PositionLostError)
         assert "it was deleted and made again" in str(error)
         assert "--allow-lost-records" in str(error)
-        async with world.working(allow_lost_records=True):
-            await world.feed()
-            await world.check_exact()
+        await world.check_works(allow_lost_records=True)
 
 
 async def test_partitions_added_to_a_keyed_source_at_work_stop_the_worker(
@@ -179,9 +177,7 @@ async def test_a_deleted_changelog_is_missed_also_on_a_machine_that_knows_nothin
         assert f"the group was told that {world.source}/" in str(error)
         assert "--allow-fresh-start" in str(error)
         world.repeated = list(world.fed)
-        async with world.working("bare-machine", allow_fresh_start=True):
-            await world.feed()
-            await world.check_exact()
+        await world.check_works("bare-machine", allow_fresh_start=True)
 
 
 async def test_a_sink_topic_deleted_at_work_is_told_and_written_to_again_once_it_is_back(

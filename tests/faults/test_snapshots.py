@@ -119,9 +119,7 @@ async def test_in_place_of_a_damaged_snapshot_another_one_is_used(
             damage(places_of(world, committed, others)[0])
 
     caplog.set_level(logging.INFO)
-    async with world.working("bare-machine"):
-        await world.feed()
-        await world.check_exact()
+    await world.check_works("bare-machine")
     warnings = [each.getMessage() for each in caplog.records if each.levelno == logging.WARNING]
     assert sum(complaint in each for each in warnings) >= len(TASKS)
     assert "state from snapshot" in caplog.text
@@ -152,9 +150,7 @@ async def test_with_no_snapshot_left_that_verifies_the_start_is_refused(
     assert complaint in str(error)
     assert "--snapshots" in str(error)
     # With the old disk nothing is missing.
-    async with world.working("machine"):
-        await world.feed()
-        await world.check_exact()
+    await world.check_works("machine")
 
 
 class UnreachableStorage:
@@ -228,9 +224,7 @@ async def test_while_storage_is_away_commits_go_on_and_snapshots_come_back_with_
 
         await eventually(is_cut_further, "snapshots are made again")
         assert not any((world.path / "machine" / "checkpoints").iterdir())
-    async with world.working("bare-machine"):
-        await world.feed()
-        await world.check_exact()
+    await world.check_works("bare-machine")
 
 
 async def test_storage_that_hangs_holds_up_neither_commits_nor_the_end(
@@ -254,9 +248,7 @@ async def test_storage_that_hangs_holds_up_neither_commits_nor_the_end(
         began_s = time.monotonic()
     assert time.monotonic() - began_s < 30
     storage.hangs = False
-    async with world.working("bare-machine"):
-        await world.feed()
-        await world.check_exact()
+    await world.check_works("bare-machine")
 
 
 async def test_a_restore_waits_for_storage_that_is_away_and_does_not_give_up(

@@ -46,9 +46,7 @@ async def test_a_directory_that_cannot_be_made_is_refused(world: World) -> None:
         world.start()
 
     (world.path / "machine").unlink()
-    async with world.working():
-        await world.feed()
-        await world.check_exact()
+    await world.check_works()
 
 
 async def test_a_first_start_waits_until_there_is_room_for_a_store(
@@ -169,12 +167,8 @@ async def test_a_full_disk_loses_nothing_and_work_goes_on_when_there_is_room(
         await world.feed()
         await world.check_exact()
     # Nor has any half-written file come to count.
-    async with world.working():
-        await world.feed()
-        await world.check_exact()
-    async with world.working("bare-machine"):
-        await world.feed()
-        await world.check_exact()
+    await world.check_works()
+    await world.check_works("bare-machine")
     await log.close()
 
 
@@ -247,9 +241,7 @@ async def test_a_damaged_store_is_rebuilt_with_a_warning(
     for store in (world.path / "machine" / "tasks" / "job").iterdir():
         damage(store)
 
-    async with world.working():
-        await world.feed()
-        await world.check_exact()
+    await world.check_works()
 
     warnings = [each.getMessage() for each in caplog.records if each.levelno >= logging.WARNING]
     # RocksDB takes the end of a cut manifest for a crash: the store is that of an earlier epoch.

@@ -13,14 +13,14 @@ from .harness import PARTITIONS, Order, World, local_world, plan_of, topology
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from riverrun.engine.log import OffsetRange
-
 CHANGELOG = "job-0-changelog"
 
 
-async def spans_of(world: World, topic: str) -> dict[TopicPartition, OffsetRange]:
+async def delete_records(world: World, topic: str, *, kept: int = 0) -> None:
+    """Delete the records of a topic, but for the last ones of each partition."""
     partitions = [TopicPartition(topic, number) for number in range(PARTITIONS)]
-    return dict(await world.log.offsets(partitions))
+    spans = await world.log.offsets(partitions)
+    await world.log.delete_records({where: span.end - kept for where, span in spans.items()})
 
 
 async def test_a_missing_source_topic_is_refused_until_it_is_made(world: World) -> None:
@@ -42,9 +42,7 @@ async def test_a_missing_source_topic_is_refused_until_it_is_made(world: World) 
 async def test_missing_sink_topics_are_made_and_keep_their_records(world: World) -> None:
     assert await world.log.describe_topic("copy") is None
 
-    async with world.working():
-        await world.feed()
-        await world.check_exact()
+    await world.check_works()
 
     for topic in ("copy", "windows"):
         info = await world.log.describe_topic(topic)
@@ -63,9 +61,7 @@ async def test_a_source_with_more_partitions_than_before_is_refused(world: World
     assert f"committed work for {PARTITIONS} partitions" in str(error)
     assert f"'orders-2': {PARTITIONS + 1}" in str(error)
     assert "start a job of another name" in str(error)
-    async with world.working():
-        await world.feed()
-        await world.check_exact()
+    await world.check_works()
 
 
 async def test_records_deleted_before_they_were_read_are_refused_until_that_is_allowed(
@@ -74,8 +70,7 @@ async def test_records_deleted_before_they_were_read_are_refused_until_that_is_a
     async with world.working():
         await world.feed_and_wait(close=True)
     lost = await world.feed(30)
-    ends = {where: span.end for where, span in (await spans_of(world, "orders")).items()}
-    await world.log.delete_records(ends)
+    await delete_records(world, "orders")
 
     error = await world.start().ends()
 
@@ -86,20 +81,15 @@ async def test_records_deleted_before_they_were_read_are_refused_until_that_is_a
     assert await world.start().ends() is not None
     # Going on is a decision, and what it costs is just what was deleted.
     world.fed = [order for order in world.fed if order not in lost]
-    async with world.working(allow_lost_records=True):
-        await world.feed()
-        await world.check_exact()
+    await world.check_works(allow_lost_records=True)
 
 
 async def test_what_was_read_may_be_deleted(world: World) -> None:
     async with world.working():
         await world.feed_and_wait()
-    ends = {where: span.end for where, span in (await spans_of(world, "orders")).items()}
-    await world.log.delete_records(ends)
+    await delete_records(world, "orders")
 
-    async with world.working():
-        await world.feed()
-        await world.check_exact()
+    await world.check_works()
 
 
 async def test_a_changelog_cut_off_under_local_state_that_has_it_all_does_no_harm(
@@ -107,12 +97,9 @@ async def test_a_changelog_cut_off_under_local_state_that_has_it_all_does_no_har
 ) -> None:
     async with world.working():
         await world.feed_and_wait()
-    spans = await spans_of(world, CHANGELOG)
-    await world.log.delete_records({where: span.end - 1 for where, span in spans.items()})
+    await delete_records(world, CHANGELOG, kept=1)
 
-    async with world.working():
-        await world.feed()
-        await world.check_exact()
+    await world.check_works()
 
 
 async def test_a_changelog_cut_off_without_a_snapshot_is_refused_on_a_bare_machine(
@@ -120,8 +107,7 @@ async def test_a_changelog_cut_off_without_a_snapshot_is_refused_on_a_bare_machi
 ) -> None:
     async with world.working():
         await world.feed_and_wait()
-    spans = await spans_of(world, CHANGELOG)
-    await world.log.delete_records({where: span.end - 1 for where, span in spans.items()})
+    await delete_records(world, CHANGELOG, kept=1)
 
     error = await world.start("other-machine").ends()
 
@@ -130,9 +116,7 @@ async def test_a_changelog_cut_off_without_a_snapshot_is_refused_on_a_bare_machi
     assert "no snapshot is known" in str(error)
     assert "--snapshots" in str(error)
     # Mended by bringing the disk back.
-    async with world.working("machine"):
-        await world.feed()
-        await world.check_exact()
+    await world.check_works("machine")
 
 
 async def test_a_changelog_without_any_commit_record_is_refused_until_a_fresh_start_is_allowed(
@@ -141,8 +125,7 @@ async def test_a_changelog_without_any_commit_record_is_refused_until_a_fresh_st
     async with world.working():
         await world.feed_and_wait(close=True)
         await world.check_exact()
-    spans = await spans_of(world, CHANGELOG)
-    await world.log.delete_records({where: span.end for where, span in spans.items()})
+    await delete_records(world, CHANGELOG)
 
     for machine in ("machine", "other-machine"):
         error = await world.start(machine).ends()
@@ -157,9 +140,7 @@ async def test_a_changelog_without_any_commit_record_is_refused_until_a_fresh_st
         await world.check_exact()
         await world.feed_and_wait()
     # The new history is whole: it can be replayed like any other.
-    async with world.working("third-machine"):
-        await world.feed()
-        await world.check_exact()
+    await world.check_works("third-machine")
 
 
 async def test_state_of_another_log_is_refused_until_a_fresh_start_is_allowed(
@@ -174,20 +155,15 @@ async def test_state_of_another_log_is_refused_until_a_fresh_start_is_allowed(
         assert isinstance(error, PositionLostError)
         assert "the local store is at epoch" in str(error)
         assert "--allow-fresh-start" in str(error)
-        async with new.working(allow_fresh_start=True):
-            await new.feed()
-            await new.check_exact()
-        async with new.working():
-            await new.feed()
-            await new.check_exact()
+        await new.check_works(allow_fresh_start=True)
+        await new.check_works()
 
 
 async def test_a_changelog_cut_off_without_a_snapshot_can_be_given_up(world: World) -> None:
     async with world.working():
         await world.feed_and_wait(close=True)
         await world.check_exact()
-    spans = await spans_of(world, CHANGELOG)
-    await world.log.delete_records({where: span.end - 1 for where, span in spans.items()})
+    await delete_records(world, CHANGELOG, kept=1)
 
     error = await world.start("other-machine").ends()
     assert isinstance(error, PositionLostError)
@@ -198,9 +174,7 @@ async def test_a_changelog_cut_off_without_a_snapshot_can_be_given_up(world: Wor
         await world.feed()
         await world.check_exact()
         await world.feed_and_wait()
-    async with world.working("third-machine"):
-        await world.feed()
-        await world.check_exact()
+    await world.check_works("third-machine")
 
 
 async def test_a_fresh_start_is_refused_where_it_would_count_records_of_a_repartition_twice(
@@ -212,11 +186,8 @@ async def test_a_fresh_start_is_refused_where_it_would_count_records_of_a_repart
     windows = orders.key_by("user").window(rr.Tumbling("1m"))
     windows.aggregate(name="counts", n=rr.Count(), total=rr.Sum("amount")).sink(rr.Topic("windows"))
     plan = plan_of(job)
-    async with world.working(plan=plan):
-        await world.feed()
-        await world.check_exact()
-    downstream = await spans_of(world, "job-1-changelog")
-    await world.log.delete_records({where: span.end for where, span in downstream.items()})
+    await world.check_works(plan=plan)
+    await delete_records(world, "job-1-changelog")
 
     error = await world.start(plan=plan, allow_fresh_start=True).ends()
 

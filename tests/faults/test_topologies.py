@@ -52,9 +52,7 @@ async def test_a_topology_that_its_state_does_not_fit_is_refused(
     assert "job 'job'" in str(error)
     assert mend in str(error)
     # The refusal has changed nothing: with the old topology the open windows are whole.
-    async with world.working():
-        await world.feed()
-        await world.check_exact()
+    await world.check_works()
 
 
 async def test_an_added_step_with_state_begins_empty_and_leaves_the_others_alone(
@@ -179,6 +177,4 @@ async def test_a_clock_that_jumps_changes_no_result(world: World) -> None:
             await world.feed(close=True)
             await world.check_exact()
     clock.offset_ms = -HOUR_MS
-    async with world.working("bare-machine"):
-        await world.feed()
-        await world.check_exact()
+    await world.check_works("bare-machine")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import time
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import pytest
 
@@ -15,21 +15,6 @@ from riverrun.engine.log import TopicPartition, TopicSpec
 from tests.kafka.helpers import HANG_S, WAIT_MS, fill, new_topic, started, unique
 from tests.kafka_broker import free_port
 from tests.kafka_proxy import METADATA, OFFSET_FETCH, KafkaProxy
-
-if TYPE_CHECKING:
-    from collections.abc import AsyncIterator
-
-
-@pytest.fixture
-async def proxy(kafka: str) -> AsyncIterator[KafkaProxy]:
-    async with KafkaProxy(kafka) as proxy:
-        yield proxy
-
-
-@pytest.fixture
-async def log(proxy: KafkaProxy) -> AsyncIterator[KafkaLog]:
-    async with started(proxy.address) as log:
-        yield log
 
 
 async def commit(log: KafkaLog, group: str, key: TopicPartition, offset: int) -> None:

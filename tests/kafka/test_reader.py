@@ -32,18 +32,6 @@ pytestmark = pytest.mark.kafka
 
 
 @pytest.fixture
-async def proxy(kafka: str) -> AsyncIterator[KafkaProxy]:
-    async with KafkaProxy(kafka) as proxy:
-        yield proxy
-
-
-@pytest.fixture
-async def log(proxy: KafkaProxy) -> AsyncIterator[KafkaLog]:
-    async with started(proxy.address) as log:
-        yield log
-
-
-@pytest.fixture
 async def honest(kafka: str) -> AsyncIterator[KafkaLog]:
     """Another process, whose requests the proxy does not see."""
     async with started(kafka) as log:

@@ -31,8 +31,6 @@ from tests.kafka.helpers import (
 from tests.kafka_proxy import ADD_PARTITIONS, END_TXN, FIND_COORDINATOR, PRODUCE, KafkaProxy
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator
-
     from riverrun.connectors.kafka import KafkaLog
     from riverrun.engine.log import LogWriter
 
@@ -40,25 +38,26 @@ pytestmark = pytest.mark.kafka
 
 
 @pytest.fixture
-async def proxy(kafka: str) -> AsyncIterator[KafkaProxy]:
-    async with KafkaProxy(kafka) as proxy:
-        yield proxy
+async def key(log: KafkaLog) -> TopicPartition:
+    """A partition of its own."""
+    return TopicPartition(await new_topic(log), 0)
 
 
-@pytest.fixture
-async def log(proxy: KafkaProxy) -> AsyncIterator[KafkaLog]:
-    async with started(proxy.address) as log:
-        yield log
-
-
-async def open_writer(log: KafkaLog, name: str) -> LogWriter:
+async def open_writer(log: KafkaLog, name: str | None = None) -> LogWriter:
+    name = name or unique("writer")
     return await log.open_writer(name, transactional=True, timeout_ms=WAIT_MS)
 
 
+async def open_with_a(log: KafkaLog, key: TopicPartition) -> LogWriter:
+    """Open a writer and append the value "a"."""
+    writer = await open_writer(log)
+    writer.append(*key, encode([b"a"]))
+    return writer
+
+
 async def test_a_lost_answer_to_the_commit_leaves_its_outcome_unknown(
-    proxy: KafkaProxy, log: KafkaLog
+    proxy: KafkaProxy, log: KafkaLog, key: TopicPartition
 ) -> None:
-    key = TopicPartition(await new_topic(log), 0)
     name = unique("writer")
     writer = await open_writer(log, name)
     writer.append(*key, encode([b"a"]))
@@ -80,11 +79,9 @@ async def test_a_lost_answer_to_the_commit_leaves_its_outcome_unknown(
 
 
 async def test_a_connection_lost_during_the_commit_leaves_its_outcome_unknown(
-    proxy: KafkaProxy, log: KafkaLog
+    proxy: KafkaProxy, log: KafkaLog, key: TopicPartition
 ) -> None:
-    key = TopicPartition(await new_topic(log), 0)
-    writer = await open_writer(log, unique("writer"))
-    writer.append(*key, encode([b"a"]))
+    writer = await open_with_a(log, key)
     proxy.break_off(END_TXN)
 
     with pytest.raises(OutcomeUnknownError):
@@ -95,11 +92,9 @@ async def test_a_connection_lost_during_the_commit_leaves_its_outcome_unknown(
 
 
 async def test_a_cancelled_commit_leaves_its_outcome_unknown(
-    proxy: KafkaProxy, log: KafkaLog
+    proxy: KafkaProxy, log: KafkaLog, key: TopicPartition
 ) -> None:
-    key = TopicPartition(await new_topic(log), 0)
-    writer = await open_writer(log, unique("writer"))
-    writer.append(*key, encode([b"a"]))
+    writer = await open_with_a(log, key)
     gate = proxy.hold(END_TXN)
 
     with pytest.raises(TimeoutError):
@@ -115,11 +110,9 @@ async def test_a_cancelled_commit_leaves_its_outcome_unknown(
     "code", [Code.COORDINATOR_LOAD_IN_PROGRESS, Code.CONCURRENT_TRANSACTIONS, Code.NOT_COORDINATOR]
 )
 async def test_a_coordinator_that_says_not_now_is_asked_again(
-    proxy: KafkaProxy, log: KafkaLog, code: Code
+    proxy: KafkaProxy, log: KafkaLog, key: TopicPartition, code: Code
 ) -> None:
-    key = TopicPartition(await new_topic(log), 0)
-    writer = await open_writer(log, unique("writer"))
-    writer.append(*key, encode([b"a"]))
+    writer = await open_with_a(log, key)
     lookups = proxy.requests[FIND_COORDINATOR]
     proxy.answer(END_TXN, EndTxnResponse_v0(0, code), times=2)
 
@@ -131,11 +124,11 @@ async def test_a_coordinator_that_says_not_now_is_asked_again(
     await writer.close()
 
 
-async def test_a_refused_commit_is_no_commit(proxy: KafkaProxy, log: KafkaLog) -> None:
-    key = TopicPartition(await new_topic(log), 0)
+async def test_a_refused_commit_is_no_commit(
+    proxy: KafkaProxy, log: KafkaLog, key: TopicPartition
+) -> None:
     for code, error in ((47, FencedError), (90, FencedError), (48, WriteError)):
-        writer = await open_writer(log, unique("writer"))
-        writer.append(*key, encode([b"a"]))
+        writer = await open_with_a(log, key)
         proxy.answer(END_TXN, EndTxnResponse_v0(0, code))
         with pytest.raises(error):
             await writer.commit(WAIT_MS)
@@ -145,12 +138,10 @@ async def test_a_refused_commit_is_no_commit(proxy: KafkaProxy, log: KafkaLog) -
 
 
 async def test_fenced_after_an_ambiguous_answer_is_not_taken_for_uncommitted(
-    proxy: KafkaProxy, log: KafkaLog
+    proxy: KafkaProxy, log: KafkaLog, key: TopicPartition
 ) -> None:
     """NOT_COORDINATOR may follow a decision that was written; a successor completes it then."""
-    key = TopicPartition(await new_topic(log), 0)
-    writer = await open_writer(log, unique("writer"))
-    writer.append(*key, encode([b"a"]))
+    writer = await open_with_a(log, key)
     codes = iter([Code.NOT_COORDINATOR, Code.INVALID_PRODUCER_EPOCH])
     proxy.edit(END_TXN, lambda _: EndTxnResponse_v0(0, next(codes)), times=2)
 
@@ -184,11 +175,9 @@ async def test_a_failed_write_is_never_followed_by_a_commit(
 
 
 async def test_a_write_whose_answer_was_lost_is_repeated_and_written_once(
-    proxy: KafkaProxy, log: KafkaLog
+    proxy: KafkaProxy, log: KafkaLog, key: TopicPartition
 ) -> None:
-    key = TopicPartition(await new_topic(log), 0)
-    writer = await open_writer(log, unique("writer"))
-    writer.append(*key, encode([b"a"]))
+    writer = await open_with_a(log, key)
     proxy.break_off(PRODUCE, times=2)
 
     ends = await writer.commit(WAIT_MS)
@@ -203,10 +192,9 @@ async def test_a_write_whose_answer_was_lost_is_repeated_and_written_once(
     "code", [Code.NOT_ENOUGH_REPLICAS, Code.NOT_LEADER_OR_FOLLOWER, Code.REQUEST_TIMED_OUT]
 )
 async def test_errors_that_pass_are_waited_out(
-    proxy: KafkaProxy, log: KafkaLog, code: Code
+    proxy: KafkaProxy, log: KafkaLog, key: TopicPartition, code: Code
 ) -> None:
-    key = TopicPartition(await new_topic(log), 0)
-    writer = await open_writer(log, unique("writer"))
+    writer = await open_writer(log)
     await writer.flush(WAIT_MS)
 
     def refuse(response: object) -> object:
@@ -225,9 +213,8 @@ async def test_errors_that_pass_are_waited_out(
 
 
 async def test_silence_ends_with_the_deadline_and_nothing_is_committed(
-    proxy: KafkaProxy, log: KafkaLog
+    proxy: KafkaProxy, log: KafkaLog, key: TopicPartition
 ) -> None:
-    key = TopicPartition(await new_topic(log), 0)
     name = unique("writer")
     for api in (ADD_PARTITIONS, PRODUCE):
         writer = await open_writer(log, name)
@@ -249,10 +236,9 @@ async def test_silence_ends_with_the_deadline_and_nothing_is_committed(
 
 
 async def test_what_is_appended_during_a_commit_belongs_to_the_next(
-    proxy: KafkaProxy, log: KafkaLog
+    proxy: KafkaProxy, log: KafkaLog, key: TopicPartition
 ) -> None:
-    key = TopicPartition(await new_topic(log), 0)
-    writer = await open_writer(log, unique("writer"))
+    writer = await open_writer(log)
     writer.append(*key, encode([b"first"]))
     await writer.flush(WAIT_MS)
     gate = proxy.hold(END_TXN)
@@ -274,7 +260,7 @@ async def test_what_is_appended_during_a_commit_belongs_to_the_next(
 
 
 async def test_an_empty_commit_asks_nobody(proxy: KafkaProxy, log: KafkaLog) -> None:
-    writer = await open_writer(log, unique("writer"))
+    writer = await open_writer(log)
     before = sum(proxy.requests.values())
 
     assert await writer.commit(WAIT_MS) == {}
@@ -287,7 +273,7 @@ async def test_partitions_are_added_once_and_travel_together(
     proxy: KafkaProxy, log: KafkaLog
 ) -> None:
     topic = await new_topic(log, partitions=8)
-    writer = await open_writer(log, unique("writer"))
+    writer = await open_writer(log)
     for _ in range(3):
         for partition in range(8):
             writer.append(topic, partition, encode([b"a"]))
@@ -310,11 +296,9 @@ async def test_opening_has_a_deadline(proxy: KafkaProxy, log: KafkaLog) -> None:
 
 
 async def test_a_writer_survives_a_broker_that_goes_and_comes(
-    proxy: KafkaProxy, log: KafkaLog
+    proxy: KafkaProxy, log: KafkaLog, key: TopicPartition
 ) -> None:
-    key = TopicPartition(await new_topic(log), 0)
-    writer = await open_writer(log, unique("writer"))
-    writer.append(*key, encode([b"a"]))
+    writer = await open_with_a(log, key)
     await writer.commit(WAIT_MS)
     await proxy.hang_up()
     writer.append(*key, encode([b"b"]))
@@ -328,10 +312,9 @@ async def test_a_writer_survives_a_broker_that_goes_and_comes(
 
 
 async def test_a_commit_cancelled_while_it_flushes_can_be_made_up_for(
-    proxy: KafkaProxy, log: KafkaLog
+    proxy: KafkaProxy, log: KafkaLog, key: TopicPartition
 ) -> None:
-    key = TopicPartition(await new_topic(log), 0)
-    writer = await open_writer(log, unique("writer"))
+    writer = await open_writer(log)
     gate = proxy.hold(PRODUCE)
     writer.append(*key, encode([b"a"]))
     with pytest.raises(TimeoutError):
@@ -349,8 +332,7 @@ async def test_closing_the_log_ends_everything(kafka: str) -> None:
     before = asyncio.all_tasks()
     async with started(kafka) as log:
         key = TopicPartition(await new_topic(log), 0)
-        writer = await open_writer(log, unique("writer"))
-        writer.append(*key, encode([b"a"]))
+        await open_with_a(log, key)
         reader = await log.open_reader({key: 0})
         await reader.poll(50)
         await log.join_group(
