@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections import deque
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 from aiokafka.protocol.produce import ProduceRequest
@@ -33,7 +34,7 @@ from .protocol import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Iterator, Mapping, Sequence
 
 log = logging.getLogger(__name__)
 
@@ -219,7 +220,7 @@ class Sender:
     # --- sending -----------------------------------------------------------------------------
 
     async def _send_for_ever(self) -> None:
-        try:
+        with self._failing():
             while self.failure is None:
                 self._wake.clear()
                 pause_s = await self._send_what_can_be_sent()
@@ -228,6 +229,12 @@ class Sender:
                         await self._wake.wait()
                 except TimeoutError:
                     continue
+
+    @contextmanager
+    def _failing(self) -> Iterator[None]:
+        """Let the writer fail by what is raised inside."""
+        try:
+            yield
         except (FencedError, WriteError) as error:
             self.fail(error)
         except LogError as error:  # from connecting: credentials, versions
@@ -331,14 +338,8 @@ class Sender:
 
     async def _produce(self, node: int, chosen: Sequence[_Outgoing]) -> None:
         try:
-            await self._produce_and_check(node, chosen)
-        except (FencedError, WriteError) as error:
-            self.fail(error)
-        except LogError as error:  # from connecting: credentials, versions
-            self.fail(WriteError(f"writer {self._id!r}: {error}"))
-        except Exception as error:  # a defect: the writer must fail, not hang
-            log.exception("writer %r", self._id)
-            self.fail(WriteError(f"writer {self._id!r}: {error!r}"))
+            with self._failing():
+                await self._produce_and_check(node, chosen)
         finally:
             self._busy.discard(node)
             self._wake.set()
