@@ -68,13 +68,8 @@ def decide_superseded(
     kept = {*chain[:keep], *protected}
     doomed = [name for name in chain if name not in kept]
     # Manifests off the chain, committed or not, keep their objects: the sweeper sees to them.
-    used = {
-        file.object
-        for name, manifest in manifests.items()
-        if name not in doomed
-        for file in manifest.files
-    }
-    objects = {file.object for name in doomed for file in manifests[name].files}
+    used = _objects_of(m for name, m in manifests.items() if name not in doomed)
+    objects = _objects_of(manifests[name] for name in doomed)
     return DeletionPlan(objects=tuple(sorted(objects - used)), manifests=tuple(sorted(doomed)))
 
 
@@ -113,12 +108,7 @@ def decide_orphans(
         for name, manifest in manifests.items()
         if name in old and name not in kept and manifest.epoch < newest.epoch
     }
-    used = {
-        file.object
-        for name, manifest in manifests.items()
-        if name not in doomed
-        for file in manifest.files
-    }
+    used = _objects_of(m for name, m in manifests.items() if name not in doomed)
     task = newest.task
     objects = {name for name in old if _is_ours(task, name) and name not in used}
     return DeletionPlan(objects=tuple(sorted(objects)), manifests=tuple(sorted(doomed)))
@@ -208,6 +198,11 @@ def _chain(manifests: Mapping[str, Manifest], newest: Manifest) -> list[str]:
         chain.append(before.snapshot_id)
         at = before
     return chain
+
+
+def _objects_of(manifests: Iterable[Manifest]) -> set[str]:
+    """Return the names of all files."""
+    return {file.object for manifest in manifests for file in manifest.files}
 
 
 def _is_ours(task: TaskIdentity, name: str) -> bool:
