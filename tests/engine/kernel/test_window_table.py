@@ -18,24 +18,13 @@ from riverrun.engine.kernel.window_table import KernelWindowTable
 from riverrun.engine.reference.window_table import ReferenceWindowTable
 from riverrun.state import Delta
 from riverrun.state.memory import MemoryStore
+from tests.engine.window_cases import KINDS, PREFIX, SLICE_MS
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from riverrun.engine.plane import WindowTable
 
-PREFIX = b"win:"
-SLICE_MS = 10
-KINDS: dict[str, Any] = {
-    "n": "count",
-    "present": "count_values",
-    "total": "sum",
-    "average": "mean",
-    "low": "min",
-    "high": "max",
-    "opening": "first",
-    "closing": "last",
-}
 KEY_FORMS: dict[str, list[Any]] = {
     "text": ["", "a", "aa", "ab", "b", "é\0", "a long key that no view holds by itself", "7"],
     "int": [7, -1, 2**62, 0, 10, -(2**63), 2**63 - 1],

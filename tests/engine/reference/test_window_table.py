@@ -20,25 +20,13 @@ from riverrun.engine.reference import window_table as subject
 from riverrun.engine.reference.window_table import ReferenceWindowTable
 from riverrun.state import Delta
 from riverrun.state.memory import MemoryStore
+from tests.engine.window_cases import KINDS, PREFIX, SLICE_MS
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
     from types import ModuleType
 
     from riverrun.engine.plane import WindowTable
-
-PREFIX = b"win:"
-KINDS: dict[str, Any] = {
-    "n": "count",
-    "present": "count_values",
-    "total": "sum",
-    "average": "mean",
-    "low": "min",
-    "high": "max",
-    "opening": "first",
-    "closing": "last",
-}
-SLICE_MS = 10
 
 
 TABLES: dict[str, Any] = {"reference": ReferenceWindowTable}
