@@ -11,7 +11,6 @@ import asyncio
 import contextlib
 import logging
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Protocol
 
 from riverrun.state import StateError, StoreCorruptError
@@ -28,6 +27,7 @@ from .errors import (
     StartRefusedError,
 )
 from .failpoints import no_failpoints
+from .running_task import TASK_STATES, RunningTask
 from .setup import prepare_topics
 from .task import Task
 from .task_environment import TaskEnvironment
@@ -60,8 +60,6 @@ COMMIT_SHARE_MS = 20
 
 MAX_BACKOFF_MS = 10_000
 
-TASK_STATES = ("starting", "running", "waiting", "stopping")
-
 
 class WorkerState(Protocol):
     """Where the tasks of a worker keep their state on this machine."""
@@ -86,45 +84,6 @@ class WorkerState(Protocol):
     def discard(self, job: str, task: TaskId) -> None:
         """Remove the closed store of one task, because it is damaged. Slow: for a thread."""
         ...
-
-
-@dataclass(slots=True)
-class RunningTask:
-    """A task and the asyncio task that runs it.
-
-    Attributes:
-        id: Which task.
-        task: The present attempt, None between two.
-        state: ``starting``, ``running``, ``waiting`` or ``stopping``.
-        stopping: Whether it is to end.
-        error: The last error, as text.
-        restarts: How often it was started again.
-        failing_since_ms: First error of those that came in a row, None after a steady run.
-        running_since_ms: When it last began to run.
-    """
-
-    id: TaskId
-    task: Task | None = None
-    state: str = "starting"
-    stopping: bool = False
-    error: str | None = None
-    restarts: int = 0
-    failing_since_ms: int | None = None
-    running_since_ms: int = 0
-    wake: asyncio.Event = field(default_factory=asyncio.Event)
-    runner: asyncio.Task[None] | None = None
-    starting: asyncio.Task[None] | None = None
-    pause_ms: int = 0
-
-    def stop(self) -> None:
-        """Ask it to commit and end."""
-        self.stopping = True
-        self.wake.set()
-        if self.starting is not None:
-            # Nothing is processed yet, and what is to be restored may be large.
-            self.starting.cancel()
-        if self.task is not None:
-            self.task.wake()
 
 
 class Worker:
