@@ -6,7 +6,7 @@ use arrow_array::{Array, BinaryViewArray};
 use arrow_buffer::Buffer;
 
 use super::decompress::decompress;
-use super::header::{BatchHeader, HEADER_BYTES};
+use super::header::{self, BatchHeader, HEADER_BYTES};
 use super::varint;
 use crate::column::ViewBuilder;
 
@@ -88,6 +88,7 @@ pub fn decode(
     let mut columns = Columns::default();
     let room = payload.len().saturating_mul(EXPECTED_RATIO);
     columns.bodies.reserve(room.min(BUFFER_BYTES_FULL));
+    columns.reserve(header::record_counts(payload).min(payload.len()));
     let mut aborted = AbortedTransactions::new(aborted);
     let mut rest = payload;
     let mut expected = 0;
@@ -177,6 +178,14 @@ struct Columns {
 }
 
 impl Columns {
+    /// Makes room for records.
+    fn reserve(&mut self, count: usize) {
+        self.offsets.reserve(count);
+        self.timestamps.reserve(count);
+        self.keys.reserve(count);
+        self.values.reserve(count);
+    }
+
     /// Adds the records of one batch.
     fn add(&mut self, header: &BatchHeader, body: &[u8], body_bytes_max: usize) -> Option<()> {
         if body.len() > BUFFER_BYTES_MAX {
@@ -201,10 +210,7 @@ impl Columns {
         if count > (bodies.len() - start) / 7 {
             return None;
         }
-        self.offsets.reserve(count);
-        self.timestamps.reserve(count);
-        self.keys.reserve(count);
-        self.values.reserve(count);
+        self.reserve(count);
         let is_dense = header.is_dense();
         let mut expected = header.base_offset;
         let mut at = start;
@@ -286,7 +292,7 @@ impl Columns {
 #[inline(always)]
 fn push(column: &mut ViewBuilder, bodies: &[u8], part: Option<(usize, usize)>) {
     match part {
-        Some((start, len)) => column.push_ahead(&bodies[start..start + len], start),
+        Some((start, len)) => column.push_ahead(bodies, start, len),
         None => column.push_null(),
     }
 }

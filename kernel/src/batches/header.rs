@@ -85,6 +85,23 @@ impl BatchHeader {
     }
 }
 
+/// Returns how many records the batches in `data` claim to have, as far as their headers go.
+///
+/// Nothing is checked: it says how much room to make, and what makes room limits that.
+pub(super) fn record_counts(mut data: &[u8]) -> usize {
+    let mut counts = 0usize;
+    while let Some(header) = data.first_chunk::<HEADER_BYTES>() {
+        let length = i32::from_be_bytes(field(header, LENGTH_AT));
+        let count = i32::from_be_bytes(field(header, 57));
+        counts = counts.saturating_add(usize::try_from(count).unwrap_or(0));
+        let size = usize::try_from(length)
+            .unwrap_or(0)
+            .saturating_add(LENGTH_END);
+        data = data.get(size..).unwrap_or_default();
+    }
+    counts
+}
+
 fn field<const N: usize>(header: &[u8; HEADER_BYTES], at: usize) -> [u8; N] {
     *header[at..]
         .first_chunk()

@@ -17,6 +17,8 @@ const IS_STORED: u32 = 1 << 31;
 
 /// How far back a match can reach.
 const WINDOW_BYTES: usize = 64 << 10;
+/// Most that is cleared for a block: those that may have 4 MiB mostly have far less.
+const CLEARED_BYTES_MAX: usize = 64 << 10;
 /// Each block ends with at least that many literals; other readers insist.
 const LAST_LITERALS: usize = 5;
 
@@ -71,22 +73,38 @@ fn decompress_block(
     out: &mut Vec<u8>,
     start: usize,
 ) -> Option<()> {
-    // Room that is not written to beforehand: blocks that may have 4 MiB mostly have far less.
     let room = descriptor
         .block_bytes_max
         .min(block.len().saturating_mul(255));
-    let plain = if descriptor.is_independent {
-        block::decompress(block, room).ok()?
+    let at = out.len();
+    if room <= CLEARED_BYTES_MAX {
+        // To where it stays. Clearing that first costs less than moving it afterwards.
+        out.resize(at + room, 0);
+        let (before, plain) = out.split_at_mut(at);
+        let len = if descriptor.is_independent {
+            block::decompress_into(block, plain).ok()?
+        } else {
+            block::decompress_into_with_dict(block, plain, window(before, start)).ok()?
+        };
+        out.truncate(at + len);
     } else {
-        let window = out.len().saturating_sub(WINDOW_BYTES).max(start);
-        block::decompress_with_dict(block, room, &out[window..]).ok()?
-    };
-    let literals = plain.len().min(LAST_LITERALS);
-    if !block.ends_with(&plain[plain.len() - literals..]) {
-        return None;
+        let plain = if descriptor.is_independent {
+            block::decompress(block, room).ok()?
+        } else {
+            block::decompress_with_dict(block, room, window(out, start)).ok()?
+        };
+        out.extend_from_slice(&plain);
     }
-    out.extend_from_slice(&plain);
-    Some(())
+    let plain = &out[at..];
+    let literals = plain.len().min(LAST_LITERALS);
+    block
+        .ends_with(&plain[plain.len() - literals..])
+        .then_some(())
+}
+
+/// Returns what a block of linked ones may refer to, of the content that begins at `start`.
+fn window(out: &[u8], start: usize) -> &[u8] {
+    &out[out.len().saturating_sub(WINDOW_BYTES).max(start)..]
 }
 
 struct Descriptor {
