@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 
 from riverrun.engine.log import TopicPartition
-from riverrun.engine.reference.record_batches import ReferenceRecordBatchCodec
+from riverrun.engine.planes import select_plane
 from riverrun.engine.restore import last_commit
 
 from .machine import Usage, usage_of
@@ -101,6 +101,7 @@ class Engine:
         self.options = tuple(options)
         self.settings = dict(settings or {})
         self._process: subprocess.Popen[bytes] | None = None
+        self._codec = select_plane().record_batches
         self.started_s = 0.0
 
     def __enter__(self) -> Self:
@@ -265,7 +266,7 @@ class Engine:
         if await log.describe_topic(changelog.topic) is None:
             return -1
         span = (await log.offsets([changelog]))[changelog]
-        commit = await last_commit(log, changelog, span, ReferenceRecordBatchCodec())
+        commit = await last_commit(log, changelog, span, self._codec)
         if commit is None:
             return -1
         return next((p.offset for p in commit.positions if p.topic == where.topic), -1)

@@ -12,7 +12,6 @@ import numpy as np
 
 from riverrun.engine.log import TopicPartition
 from riverrun.engine.planes import select_plane
-from riverrun.engine.reference.record_batches import ReferenceRecordBatchCodec
 from riverrun.engine.restore import last_commit
 
 from .engine import Engine, Run
@@ -132,7 +131,7 @@ class HeldState:
         Args:
             before: The id of one that was there already.
         """
-        codec = ReferenceRecordBatchCodec()
+        codec = select_plane().record_batches
         changelog = TopicPartition(self._run.changelog, 0)
         deadline_s = time.monotonic() + SNAPSHOT_TIMEOUT_S
         user = 0
@@ -152,7 +151,8 @@ class HeldState:
         """Return the snapshot of the last commit."""
         changelog = TopicPartition(self._run.changelog, 0)
         span = (await self._log.offsets([changelog]))[changelog]
-        commit = await last_commit(self._log, changelog, span, ReferenceRecordBatchCodec())
+        codec = select_plane().record_batches
+        commit = await last_commit(self._log, changelog, span, codec)
         return commit.snapshot.id if commit and commit.snapshot else None
 
 
@@ -162,7 +162,7 @@ async def next_values(reader: LogReader, engine: Engine) -> list[bytes]:
     Raises:
         EngineFailedError: If the worker ends, or none come.
     """
-    codec = ReferenceRecordBatchCodec()
+    codec = select_plane().record_batches
     deadline_s = time.monotonic() + FIRST_RESULT_TIMEOUT_S
     while time.monotonic() < deadline_s:
         for chunk in await reader.poll(100):
