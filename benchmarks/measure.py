@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 from riverrun.connectors.kafka import KafkaLog
 
 from . import large_state, latency, recovery, scaling, start, throughput
+from .cpu_limit import NoLimitError
 from .engine import EngineFailedError
 from .load import LoadNotKeptError
 from .orders import TIMEOUT_MS
@@ -81,7 +82,12 @@ class _Parts:
         say(what)
         try:
             await run()
-        except (EngineFailedError, throughput.WrongOutputError, LoadNotKeptError) as error:
+        except (
+            EngineFailedError,
+            throughput.WrongOutputError,
+            LoadNotKeptError,
+            NoLimitError,
+        ) as error:
             self._report.failures[name] = str(error)
 
     async def _throughput(self) -> None:
@@ -160,19 +166,23 @@ class _Parts:
             await self._try(what, what, run)
 
     async def _scaling(self) -> None:
-        for processes in (1, 2):
+        for cores_each, processes in scaling.STEPS:
 
-            async def run(processes: int = processes) -> None:
+            async def run(
+                cores_each: float | None = cores_each, processes: int = processes
+            ) -> None:
                 found = await scaling.measure(
                     self._log,
                     self._broker,
                     processes,
                     self._given.records * SCALING_FACTOR,
                     self._given.keys,
+                    cores_each,
                 )
                 self._report.scaling.append(found)
 
-            what = f"scaling, {processes} processes"
+            limit = "" if cores_each is None else f" of {cores_each:g} cores each"
+            what = f"scaling, {processes} processes{limit}"
             await self._try(what, what, run)
 
     async def _start(self) -> None:

@@ -160,18 +160,32 @@ class Report:
         yield Row(f"{name}: longest snapshot", each.snapshot_s, "s")
 
     def _scaling_rows(self) -> Iterator[Row]:
+        for limit, alike in self.scaling_by_limit().items():
+            name = "window, 4 partitions" + ("" if limit is None else f", {limit:g} cores each")
+            for each in alike:
+                word = "process" if each.processes == 1 else "processes"
+                here = f"{name}, {each.processes} {word}"
+                yield Row(f"{here}: wall", each.per_wall_s, "records/s")
+                yield Row(f"{here}: cores that the workers had", each.cores, "cores")
+                if limit is None:
+                    sum_s = each.sum_of_cores_s
+                    yield Row(f"{here}: sum of rates per core of CPU", sum_s, "records/s")
+            for more in alike[1:]:
+                here = f"{name}, {more.processes} processes against {alike[0].processes}"
+                wall = more.per_wall_s / alike[0].per_wall_s
+                # Without a limit one process and the broker fill a small machine already.
+                goal = GOAL_SCALING if limit is not None and more.processes == 2 else None
+                yield Row(f"{here}: wall", wall, "x", goal, AT_LEAST)
+                if limit is None:
+                    cpu = more.sum_of_cores_s / alike[0].sum_of_cores_s
+                    yield Row(f"{here}: sum of rates per core of CPU", cpu, "x")
+
+    def scaling_by_limit(self) -> dict[float | None, list[Scaling]]:
+        """Return what was measured of scaling by the limit of each worker, fewest workers first."""
+        found: dict[float | None, list[Scaling]] = {}
         for each in self.scaling:
-            word = "process" if each.processes == 1 else "processes"
-            name = f"window, 4 partitions, {each.processes} {word}"
-            yield Row(f"{name}: wall", each.per_wall_s, "records/s")
-            yield Row(f"{name}: cores that the workers had", each.cores, "cores")
-            yield Row(f"{name}: sum of rates per core of CPU", each.sum_of_cores_s, "records/s")
-        if len(self.scaling) == 2:
-            one, two = self.scaling
-            wall, cpu = two.per_wall_s / one.per_wall_s, two.sum_of_cores_s / one.sum_of_cores_s
-            name = "window, 4 partitions, 2 processes against 1"
-            yield Row(f"{name}: wall", wall, "x", GOAL_SCALING, AT_LEAST)
-            yield Row(f"{name}: sum of rates per core of CPU", cpu, "x")
+            found.setdefault(each.cores_each, []).append(each)
+        return found
 
     def _start_rows(self) -> Iterator[Row]:
         if self.start is not None:

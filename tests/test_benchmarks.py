@@ -53,7 +53,12 @@ def report() -> Report:
             for source in (LOCAL, SNAPSHOT)
             for mb in (80.0, 1_075.0)
         ],
-        scaling=[Scaling(1, 6_000, 6.0, 5.0, "kernel"), Scaling(2, 6_000, 4.0, 5.5, "kernel")],
+        scaling=[
+            Scaling(1, 6_000, 6.0, 1.5, "kernel", 0.25),
+            Scaling(2, 6_000, 3.2, 1.6, "kernel", 0.25),
+            Scaling(1, 6_000, 6.0, 5.0, "kernel"),
+            Scaling(2, 6_000, 4.0, 5.5, "kernel"),
+        ],
         start=Start(0.8, 0.9, 100.0, ((0.8, 0.9),), "kernel"),
     )
 
@@ -198,7 +203,6 @@ def test_a_report_names_what_is_missed() -> None:
     assert [row.what for row in found.missed()] == [
         "window, exactly once: per core of CPU",
         "at least once, 10,000 records/s: p99",
-        "window, 4 partitions, 2 processes against 1: wall",
     ]
     assert "missed, 0.50x" in found.table()
     assert "| window, exactly once: per core of CPU | 1.75 M records/s |" in found.markdown()
@@ -214,9 +218,21 @@ def test_goals_of_much_state_say_nothing_of_little() -> None:
 
 
 def test_rates_per_core_add_up_over_processes() -> None:
-    one, two = report().scaling
+    one, two = report().scaling_by_limit()[None]
     assert (two.per_wall_s / one.per_wall_s, two.cores) == (1.5, 1.375)
     assert two.sum_of_cores_s / one.sum_of_cores_s == pytest.approx(2 * 5.0 / 5.5)
+
+
+def test_the_goal_of_scaling_is_for_workers_that_bring_what_they_take() -> None:
+    goals = {row.what: (row.value, row.goal) for row in report().rows() if "against" in row.what}
+    assert goals == {
+        "window, 4 partitions, 0.25 cores each, 2 processes against 1: wall": (1.875, 1.8),
+        "window, 4 partitions, 2 processes against 1: wall": (1.5, None),
+        "window, 4 partitions, 2 processes against 1: sum of rates per core of CPU": (
+            pytest.approx(2 * 5.0 / 5.5),
+            None,
+        ),
+    }
 
 
 def test_a_report_tells_which_plane_ran() -> None:

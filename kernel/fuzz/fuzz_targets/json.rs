@@ -10,6 +10,7 @@ use libfuzzer_sys::fuzz_target;
 use riverrun_kernel::column::ViewBuilder;
 use riverrun_kernel::json::project::Projector;
 use riverrun_kernel::json::schema::{Field, Kind, Shape};
+use riverrun_kernel::json::write::write_documents;
 use serde_json::{Map, Value};
 
 fn kind(shape: Shape, is_nullable: bool) -> Kind {
@@ -38,6 +39,9 @@ fn schema() -> Vec<Field> {
         field("b", kind(Shape::Boolean, true), true),
         field("a long name of a field", kind(Shape::Text, false), true),
         field("p", kind(points, true), true),
+        field("t", kind(Shape::Time, true), true),
+        field("d", kind(Shape::Date, false), true),
+        field("x", kind(Shape::Bytes, true), true),
     ]
 }
 
@@ -113,6 +117,19 @@ fn compare(kind: &Kind, value: &Value, column: &ArrayRef, row: usize, text: &str
             let found = column.as_binary_view().value(row);
             assert_eq!(value.as_str(), Some(str::from_utf8(found).expect(text)));
         }
+        Shape::Time | Shape::Date | Shape::Bytes => {
+            let columns = [column.slice(row, 1)];
+            let documents = write_documents(&["x".to_owned()], &columns).expect("all are known");
+            let found: Value = serde_json::from_slice(documents.value(0)).expect("it is JSON");
+            let want = value.as_str().expect("it is text");
+            let is_time = matches!(kind.shape, Shape::Time);
+            let want = if is_time {
+                as_written(want)
+            } else {
+                want.to_owned()
+            };
+            assert_eq!(found["x"].as_str(), Some(want.as_str()));
+        }
         Shape::List(inner) => {
             let list = column.as_list::<i64>();
             let want = value.as_array().expect("it is a list");
@@ -126,5 +143,18 @@ fn compare(kind: &Kind, value: &Value, column: &ArrayRef, row: usize, text: &str
             let members = value.as_object().expect("it is an object");
             compare_object(fields, members, column.as_struct().columns(), row, text);
         }
+    }
+}
+
+/// Returns a time as it is written: with no fraction or with six digits, and with a `Z`.
+fn as_written(text: &str) -> String {
+    let (seconds, rest) = text.split_at(19);
+    let fraction = rest.trim_end_matches("+00:00").trim_end_matches('Z');
+    match fraction
+        .strip_prefix('.')
+        .map(|digits| format!("{digits:0<6}"))
+    {
+        Some(micros) if micros != "000000" => format!("{seconds}.{micros}Z"),
+        _ => format!("{seconds}Z"),
     }
 }
