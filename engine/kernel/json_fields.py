@@ -39,6 +39,7 @@ _SHAPES: dict[Any, str] = {
     str: "text",
     bool: "bool",
     dt.datetime: "time",
+    dt.date: "date",
 }
 
 

@@ -285,6 +285,7 @@ impl Values {
             Shape::Text => Self::Texts(super::values::Texts::default()),
             Shape::Boolean => Self::Booleans(Vec::new()),
             Shape::Time => Self::Times(Vec::new()),
+            Shape::Date => Self::Dates(Vec::new()),
             Shape::List(kind) => Self::Lists {
                 offsets: vec![0],
                 items: Box::new(Column::new(kind)?),

@@ -19,6 +19,7 @@ pub enum Shape {
     Boolean,
     /// A time with its zone, which is UTC.
     Time,
+    Date,
     List(Box<Kind>),
     Object(Vec<Field>),
 }

@@ -71,6 +71,21 @@ impl Cursor<'_> {
         })
     }
 
+    /// Reads a text for `read`, which is given what its escapes stand for.
+    #[inline(always)]
+    pub(super) fn plain_text<T>(
+        &mut self,
+        mut read: impl FnMut(&[u8]) -> Certain<T>,
+    ) -> Certain<T> {
+        let text = self.text()?;
+        if text.is_escaped {
+            let mut plain = Vec::new();
+            self.unescape(&text, &mut plain)?;
+            return read(&plain);
+        }
+        read(self.text.get(text.start..text.end).ok_or(Uncertain)?)
+    }
+
     /// Adds a text to `to`, with what its escapes stand for.
     pub(super) fn unescape(&self, text: &Text, to: &mut Vec<u8>) -> Certain<()> {
         let mut rest = self.text.get(text.start..text.end).ok_or(Uncertain)?;

@@ -10,13 +10,14 @@ impl Cursor<'_> {
     /// Whoever reads another zone, or none, has it in the row, and a column has not.
     #[inline(always)]
     pub fn time(&mut self) -> Certain<i64> {
-        let text = self.text()?;
-        if text.is_escaped {
-            let mut plain = Vec::new();
-            self.unescape(&text, &mut plain)?;
-            return read_time(&plain);
-        }
-        read_time(self.text.get(text.start..text.end).ok_or(Uncertain)?)
+        self.plain_text(read_time)
+    }
+
+    /// Reads a date as days since the epoch: `"2026-02-28"`.
+    #[inline(always)]
+    pub fn date(&mut self) -> Certain<i32> {
+        let days = self.plain_text(|text| read_date(text.try_into().map_err(|_| Uncertain)?))?;
+        i32::try_from(days).map_err(|_| Uncertain)
     }
 }
 
@@ -196,6 +197,22 @@ mod tests {
             assert_eq!(read(str::from_utf8(&text).unwrap()).unwrap(), time_us);
         }
         assert!(date(last + 1).is_none() && date(first - 1).is_none());
+    }
+
+    #[test]
+    fn dates() {
+        for (text, want) in [
+            (r#""1970-01-02""#, Some(1)),
+            (r#""1969-12-31""#, Some(-1)),
+            (r#""\u0031970-01-01""#, Some(0)),
+            (r#""2000-02-29""#, Some(11_016)),
+            (r#""1970-01-01T""#, None),
+            (r#""1970-1-1""#, None),
+            (r#""1970-02-30""#, None),
+            (r#""""#, None),
+        ] {
+            assert_eq!(Cursor::new(text.as_bytes(), text.len()).date().ok(), want);
+        }
     }
 
     #[test]

@@ -3,8 +3,8 @@
 use std::sync::Arc;
 
 use arrow_array::{
-    Array, ArrayRef, BinaryViewArray, BooleanArray, Float64Array, Int64Array, LargeListArray,
-    TimestampMicrosecondArray,
+    Array, ArrayRef, BinaryViewArray, BooleanArray, Date32Array, Float64Array, Int64Array,
+    LargeListArray, TimestampMicrosecondArray,
 };
 use arrow_buffer::{Buffer, NullBuffer, OffsetBuffer};
 use arrow_schema::{DataType, Field as ArrowField};
@@ -33,6 +33,8 @@ pub(super) enum Values {
     Booleans(Vec<bool>),
     /// Microseconds since the epoch.
     Times(Vec<i64>),
+    /// Days since the epoch.
+    Dates(Vec<i32>),
     Texts(Texts),
     Lists {
         offsets: Vec<i64>,
@@ -49,6 +51,7 @@ impl Values {
             Self::Floats(values) => values.push(cursor.float()?),
             Self::Booleans(values) => values.push(cursor.boolean()?),
             Self::Times(values) => values.push(cursor.time()?),
+            Self::Dates(values) => values.push(cursor.date()?),
             Self::Texts(texts) => texts.read(cursor)?,
             Self::Lists { offsets, items } => {
                 read_items(items, cursor)?;
@@ -65,6 +68,7 @@ impl Values {
             Self::Floats(values) => values.len(),
             Self::Booleans(values) => values.len(),
             Self::Times(values) => values.len(),
+            Self::Dates(values) => values.len(),
             Self::Texts(texts) => texts.views.len(),
             Self::Lists { offsets, .. } => offsets.len() - 1,
             Self::Objects(object) => object.len,
@@ -77,6 +81,7 @@ impl Values {
             Self::Floats(values) => values.push(0.0),
             Self::Booleans(values) => values.push(false),
             Self::Times(values) => values.push(0),
+            Self::Dates(values) => values.push(0),
             Self::Texts(texts) => texts.views.push(0),
             Self::Lists { offsets, items } => offsets.push(items.len() as i64),
             Self::Objects(object) => object.push_null(),
@@ -89,6 +94,7 @@ impl Values {
             Self::Floats(values) => values.reserve(rows),
             Self::Booleans(values) => values.reserve(rows),
             Self::Times(values) => values.reserve(rows),
+            Self::Dates(values) => values.reserve(rows),
             Self::Texts(texts) => texts.views.reserve(rows),
             Self::Lists { offsets, .. } => offsets.reserve(rows),
             Self::Objects(object) => object.reserve(rows),
@@ -101,6 +107,7 @@ impl Values {
             Self::Floats(values) => values.truncate(len),
             Self::Booleans(values) => values.truncate(len),
             Self::Times(values) => values.truncate(len),
+            Self::Dates(values) => values.truncate(len),
             Self::Texts(texts) => texts.views.truncate(len),
             Self::Lists { offsets, items } => {
                 offsets.truncate(len + 1);
@@ -131,6 +138,7 @@ impl Values {
                 let times = TimestampMicrosecondArray::new(std::mem::take(values).into(), nulls);
                 Arc::new(times.with_timezone("UTC"))
             }
+            Self::Dates(values) => Arc::new(Date32Array::new(std::mem::take(values).into(), nulls)),
             Self::Texts(texts) => {
                 let array: ArrayRef = Arc::new(texts.finish(buffers, nulls));
                 return (array, DataType::Utf8View);

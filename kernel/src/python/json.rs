@@ -118,6 +118,7 @@ fn kind_of(kind: &Bound<'_, PyAny>, depth: usize) -> PyResult<Kind> {
         "text" => Shape::Text,
         "bool" => Shape::Boolean,
         "time" => Shape::Time,
+        "date" => Shape::Date,
         "list" => Shape::List(Box::new(kind_of(&inner, depth - 1)?)),
         "object" => Shape::Object(fields_of(&inner, depth - 1)?),
         other => return Err(PyValueError::new_err(format!("no shape is called {other}"))),

@@ -28,6 +28,7 @@ _scalars: dict[Any, st.SearchStrategy[Any]] = {
     str: _texts,
     bool: st.booleans(),
     dt.datetime: st.datetimes(timezones=st.just(dt.UTC)),
+    dt.date: st.dates(),
 }
 anything: st.SearchStrategy[Any] = st.recursive(
     st.none() | st.booleans() | _integers | _floats | _texts,
@@ -109,6 +110,8 @@ def written(value: Any, chance: random.Random, *, odd: bool) -> str:
         return _text(value, chance, odd=odd)
     if isinstance(value, dt.datetime):
         return _text(_time(value, chance, odd=odd), chance, odd=odd)
+    if isinstance(value, dt.date):
+        return _text(value.isoformat(), chance, odd=odd)
     if isinstance(value, dict):
         members = list(cast("dict[str, Any]", value).items())
         if odd:

@@ -66,6 +66,11 @@ class Visit(Record):
     left: dt.datetime | None = None
 
 
+class Birth(Record):
+    day: dt.date
+    others: list[dt.date | None] | None = None
+
+
 class VisitDict(TypedDict):
     at: dt.datetime
 
@@ -197,6 +202,21 @@ def test_times_are_read_as_by_the_reference(
     again = text.replace(":62", ":02")
     assert_same(Schema.of(Visit), [visit(text), visit("2026-02-28T00:00:00Z"), visit(again)])
     assert_same(Schema.of(VisitDict), [visit(text)])
+
+
+@given(
+    parts=st.tuples(_years, _two_digits, _two_digits),
+    between=st.sampled_from(["-", "-", "-", "", "/"]),
+    rest=st.sampled_from(["", "", " ", "T00:00:00Z", "Z", "0"]),
+)
+def test_dates_are_read_as_by_the_reference(
+    parts: tuple[str, str, str], between: str, rest: str
+) -> None:
+    text = between.join(parts) + rest
+    documents = [f'{{"day":"{each}"}}'.encode() for each in (text, "2026-02-28")]
+    assert_same(
+        Schema.of(Birth), [*documents, b'{"day":"2024-02-29","others":["0001-01-01",null]}']
+    )
 
 
 def visit(at: str) -> bytes:
@@ -334,7 +354,7 @@ def test_texts_point_into_the_column_of_documents() -> None:
 
 
 def test_plain_records_are_read() -> None:
-    for record_type in (Order, Person, NamedPoint, Point, Visit, VisitDict):
+    for record_type in (Order, Person, NamedPoint, Point, Visit, VisitDict, Birth):
         assert projects(Schema.of(record_type))
 
 
