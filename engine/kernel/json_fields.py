@@ -37,6 +37,7 @@ _SHAPES: dict[Any, str] = {
     int: "int",
     float: "float",
     str: "text",
+    bytes: "bytes",
     bool: "bool",
     dt.datetime: "time",
     dt.date: "date",

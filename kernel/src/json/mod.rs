@@ -3,6 +3,7 @@
 //! `project` reads and `write` writes. What `project` is not certain of (an error, a number of odd
 //! size, a key that is there twice) it leaves out and names: those documents are the reference's.
 
+mod base64;
 mod keys;
 pub mod number;
 pub mod project;

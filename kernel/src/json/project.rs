@@ -283,6 +283,7 @@ impl Values {
             Shape::Int64 => Self::Integers(Vec::new()),
             Shape::Float64 => Self::Floats(Vec::new()),
             Shape::Text => Self::Texts(super::values::Texts::default()),
+            Shape::Bytes => Self::Bytes(super::values::Texts::default()),
             Shape::Boolean => Self::Booleans(Vec::new()),
             Shape::Time => Self::Times(Vec::new()),
             Shape::Date => Self::Dates(Vec::new()),

@@ -16,6 +16,8 @@ pub enum Shape {
     Int64,
     Float64,
     Text,
+    /// Base64 as text.
+    Bytes,
     Boolean,
     /// A time with its zone, which is UTC.
     Time,

@@ -9,6 +9,7 @@ use arrow_array::{
 use arrow_buffer::{Buffer, NullBuffer, OffsetBuffer};
 use arrow_schema::{DataType, Field as ArrowField};
 
+use super::base64::read_base64;
 use super::project::{Column, Object};
 use super::scan::{Certain, Cursor, Uncertain, padded};
 
@@ -36,6 +37,7 @@ pub(super) enum Values {
     /// Days since the epoch.
     Dates(Vec<i32>),
     Texts(Texts),
+    Bytes(Texts),
     Lists {
         offsets: Vec<i64>,
         items: Box<Column>,
@@ -53,6 +55,7 @@ impl Values {
             Self::Times(values) => values.push(cursor.time()?),
             Self::Dates(values) => values.push(cursor.date()?),
             Self::Texts(texts) => texts.read(cursor)?,
+            Self::Bytes(texts) => texts.read_bytes(cursor)?,
             Self::Lists { offsets, items } => {
                 read_items(items, cursor)?;
                 offsets.push(items.len() as i64);
@@ -69,7 +72,7 @@ impl Values {
             Self::Booleans(values) => values.len(),
             Self::Times(values) => values.len(),
             Self::Dates(values) => values.len(),
-            Self::Texts(texts) => texts.views.len(),
+            Self::Texts(texts) | Self::Bytes(texts) => texts.views.len(),
             Self::Lists { offsets, .. } => offsets.len() - 1,
             Self::Objects(object) => object.len,
         }
@@ -82,7 +85,7 @@ impl Values {
             Self::Booleans(values) => values.push(false),
             Self::Times(values) => values.push(0),
             Self::Dates(values) => values.push(0),
-            Self::Texts(texts) => texts.views.push(0),
+            Self::Texts(texts) | Self::Bytes(texts) => texts.views.push(0),
             Self::Lists { offsets, items } => offsets.push(items.len() as i64),
             Self::Objects(object) => object.push_null(),
         }
@@ -95,7 +98,7 @@ impl Values {
             Self::Booleans(values) => values.reserve(rows),
             Self::Times(values) => values.reserve(rows),
             Self::Dates(values) => values.reserve(rows),
-            Self::Texts(texts) => texts.views.reserve(rows),
+            Self::Texts(texts) | Self::Bytes(texts) => texts.views.reserve(rows),
             Self::Lists { offsets, .. } => offsets.reserve(rows),
             Self::Objects(object) => object.reserve(rows),
         }
@@ -108,7 +111,7 @@ impl Values {
             Self::Booleans(values) => values.truncate(len),
             Self::Times(values) => values.truncate(len),
             Self::Dates(values) => values.truncate(len),
-            Self::Texts(texts) => texts.views.truncate(len),
+            Self::Texts(texts) | Self::Bytes(texts) => texts.views.truncate(len),
             Self::Lists { offsets, items } => {
                 offsets.truncate(len + 1);
                 let end = offsets.last().copied().unwrap_or_default();
@@ -143,6 +146,7 @@ impl Values {
                 let array: ArrayRef = Arc::new(texts.finish(buffers, nulls));
                 return (array, DataType::Utf8View);
             }
+            Self::Bytes(texts) => Arc::new(texts.finish(&[], nulls)),
             Self::Lists { offsets, items } => {
                 let offsets = OffsetBuffer::new(std::mem::replace(offsets, vec![0]).into());
                 let (items, kind) = items.finish(buffers);
@@ -183,7 +187,7 @@ fn read_items(items: &mut Column, cursor: &mut Cursor) -> Certain<()> {
     }
 }
 
-/// Texts as views of the documents, or of what their escapes stand for.
+/// Texts as views of the documents, or of what their escapes or all of their digits stand for.
 #[derive(Default)]
 pub(super) struct Texts {
     views: Vec<u128>,
@@ -214,12 +218,24 @@ impl Texts {
             is_escaped: true,
         };
         cursor.unescape(&text, &mut self.unescaped)?;
+        self.push(from, cursor.side)
+    }
+
+    fn read_bytes(&mut self, cursor: &mut Cursor) -> Certain<()> {
+        let from = self.unescaped.len();
+        cursor.plain_text(|text| read_base64(text, &mut self.unescaped))?;
+        // There are no other buffers: none has what base64 stands for.
+        self.push(from, 0)
+    }
+
+    /// Adds what was written behind `from`; its buffer will have the number `buffer`.
+    fn push(&mut self, from: usize, buffer: u32) -> Certain<()> {
         // Arrow's offsets are signed where others read them.
         if self.unescaped.len() > i32::MAX as usize {
             return Err(Uncertain);
         }
         let found = &self.unescaped[from..];
-        let view = view(found.len(), padded(found), cursor.side, from as u32);
+        let view = view(found.len(), padded(found), buffer, from as u32);
         self.views.push(view);
         Ok(())
     }

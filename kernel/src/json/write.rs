@@ -10,6 +10,7 @@ use arrow_array::{Array, ArrayRef, BinaryViewArray, StringViewArray};
 use arrow_buffer::{ArrowNativeType, Buffer, NullBuffer, OffsetBuffer};
 use arrow_schema::{DataType, TimeUnit};
 
+use super::base64::write_base64;
 use super::scan::padded;
 use super::text::{push_integer, push_short_text, push_text, push_word};
 use super::times::{write_date, write_time};
@@ -313,21 +314,4 @@ fn write_hundredths(hundredths: u64, is_negative: bool, to: &mut Vec<u8>) {
     let digits = u64::from(b'.') | (0x30 + rest / 10) << 8 | (0x30 + rest % 10) << 16;
     let len = if rest.is_multiple_of(10) { 2 } else { 3 };
     push_word(digits.into(), len, to);
-}
-
-const BASE64: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
-
-fn write_base64(bytes: &[u8], to: &mut Vec<u8>) {
-    to.push(b'"');
-    for group in bytes.chunks(3) {
-        let mut bits = 0u32;
-        for place in 0..3 {
-            bits = bits << 8 | u32::from(group.get(place).copied().unwrap_or(0));
-        }
-        for place in 0..4 {
-            let digit = BASE64[(bits >> (18 - 6 * place) & 63) as usize];
-            to.push(if place <= group.len() { digit } else { b'=' });
-        }
-    }
-    to.push(b'"');
 }

@@ -116,6 +116,7 @@ fn kind_of(kind: &Bound<'_, PyAny>, depth: usize) -> PyResult<Kind> {
         "int" => Shape::Int64,
         "float" => Shape::Float64,
         "text" => Shape::Text,
+        "bytes" => Shape::Bytes,
         "bool" => Shape::Boolean,
         "time" => Shape::Time,
         "date" => Shape::Date,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import dataclasses
 import datetime as dt
 import json
@@ -29,6 +30,7 @@ _scalars: dict[Any, st.SearchStrategy[Any]] = {
     bool: st.booleans(),
     dt.datetime: st.datetimes(timezones=st.just(dt.UTC)),
     dt.date: st.dates(),
+    bytes: st.binary(max_size=40),
 }
 anything: st.SearchStrategy[Any] = st.recursive(
     st.none() | st.booleans() | _integers | _floats | _texts,
@@ -112,6 +114,8 @@ def written(value: Any, chance: random.Random, *, odd: bool) -> str:
         return _text(_time(value, chance, odd=odd), chance, odd=odd)
     if isinstance(value, dt.date):
         return _text(value.isoformat(), chance, odd=odd)
+    if isinstance(value, bytes):
+        return _text(base64.b64encode(value).decode(), chance, odd=odd)
     if isinstance(value, dict):
         members = list(cast("dict[str, Any]", value).items())
         if odd:
@@ -177,6 +181,8 @@ def spoiled(document: bytes, chance: random.Random) -> bytes:
                 b"Z",
                 b"T",
                 b"+02:00",
+                b"==",
+                b"/",
                 b",",
                 b"}",
             ),

@@ -71,6 +71,11 @@ class Birth(Record):
     others: list[dt.date | None] | None = None
 
 
+class Blob(Record):
+    raw: bytes
+    parts: list[bytes | None] | None = None
+
+
 class VisitDict(TypedDict):
     at: dt.datetime
 
@@ -219,6 +224,19 @@ def test_dates_are_read_as_by_the_reference(
     )
 
 
+@given(
+    digits=st.text(st.sampled_from("AQgwYZaz09+/"), max_size=20),
+    rest=st.sampled_from(["", "", "", "=", "==", "===", "-", "\\n", " "]),
+    escapes=st.booleans(),
+)
+def test_bytes_are_read_as_by_the_reference(digits: str, rest: str, *, escapes: bool) -> None:
+    text = digits + rest
+    if escapes:
+        text = text.replace("/", "\\/").replace("+", "\\u002B")
+    documents = [f'{{"raw":"{each}","parts":[null,"YWJj"]}}' for each in (text, "", "YQ==")]
+    assert_same(Schema.of(Blob), [document.encode() for document in documents])
+
+
 def visit(at: str) -> bytes:
     return f'{{"at":"{at}","left":null,"seen":["{at}"]}}'.encode()
 
@@ -354,7 +372,7 @@ def test_texts_point_into_the_column_of_documents() -> None:
 
 
 def test_plain_records_are_read() -> None:
-    for record_type in (Order, Person, NamedPoint, Point, Visit, VisitDict, Birth):
+    for record_type in (Order, Person, NamedPoint, Point, Visit, VisitDict, Birth, Blob):
         assert projects(Schema.of(record_type))
 
 
