@@ -1,7 +1,7 @@
 """Which record types the kernel may read documents of, and how it is told about them.
 
-Only those whose rows are nothing but their fields: what a class checks, renames or computes beyond
-that, msgspec and the class itself know.
+Only those whose rows are nothing but their fields: what a class checks or computes beyond that,
+msgspec and the class itself know.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ import msgspec
 from riverrun.engine.shapes import is_plain
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
 
     from riverrun.engine.schema import Schema
 
@@ -31,7 +31,7 @@ Kind: TypeAlias = tuple[str, bool, Any]
 """Shape, whether it may be null, and the kind of the items or the fields of the object."""
 
 Field: TypeAlias = tuple[str, Kind, bool]
-"""Name, kind, and whether it is null in a document without it."""
+"""Name in documents, kind, and whether it is null in a document without it."""
 
 _SHAPES: dict[Any, str] = {
     int: "int",
@@ -45,15 +45,34 @@ _SHAPES: dict[Any, str] = {
 
 
 def fields_of(schema: Schema) -> list[Field] | None:
-    """Return what the kernel is told of a schema, None if it may not read its documents."""
-    if schema.record_type is None or not is_plain(schema.record_type):
+    """Return what the kernel is told of a schema, None if it may not read its documents.
+
+    There is one for each column, in order.
+    """
+    if schema.record_type is None or None in schema.fields.values():
         return None
-    if None in schema.fields.values():
+    names = _names_in_documents(schema)
+    if names is None:
         return None
     fields = _record_fields(schema.record_type, DEPTH_MAX, in_mapping=False)
     if fields is None or [name for name, _, _ in fields] != list(schema.fields):
         return None
-    return fields
+    return [(name, kind, missing) for name, (_, kind, missing) in zip(names, fields, strict=True)]
+
+
+def _names_in_documents(schema: Schema) -> Sequence[str] | None:
+    if is_plain(schema.record_type):
+        return list(schema.fields)
+    struct = schema.record_type
+    # Of nested ones msgspec makes rows, by the names in documents, which columns do not have.
+    if not isinstance(struct, msgspec.StructMeta) or any(
+        dtype.is_nested() for dtype in schema.columns.values()
+    ):
+        return None
+    config = struct.__struct_config__
+    if config.tag is not None or config.omit_defaults or config.array_like:
+        return None
+    return struct.__struct_encode_fields__
 
 
 def _record_fields(record_type: Any, depth: int, *, in_mapping: bool) -> list[Field] | None:

@@ -46,6 +46,7 @@ class KernelJsonProjector:
         if fields is None:
             raise ValueError(f"the kernel does not read {schema.record_type!r}")
         self._schema = schema
+        self._names = list(schema.fields)
         self._native = JsonProjector(fields)
         self._reference = ReferenceJsonProjector(schema)
         self._rests = 0
@@ -60,6 +61,7 @@ class KernelJsonProjector:
         if uncertain and len(uncertain) == len(values):
             return self._whole(values)
         frame = pl.Series("", rows).struct.unnest()
+        frame.columns = self._names
         if not uncertain:
             self._rests_next = 1
             return DecodedValues(frame=frame)

@@ -16,6 +16,9 @@ if TYPE_CHECKING:
 
 NAMES = ["a", "b", "user", "amount", "a_rather_long_name_of_a_field", "caf\u00e9"]
 
+# Each name is another one's.
+RENAMED = dict(zip(NAMES, NAMES[1:] + NAMES[:1], strict=True))
+
 _integers = st.integers(-(2**63) + 1, 2**63 - 1) | st.integers(-1000, 1000)
 _floats = st.floats(allow_nan=False, allow_infinity=False) | st.integers(-(10**6), 10**6).map(
     lambda hundredths: hundredths / 100
@@ -59,6 +62,8 @@ def _record(kind: str, fields: list[tuple[str, Case, bool]]) -> Case:
         (name, hint | None, None) if has_default and kind != "mapping" else (name, hint)
         for name, (hint, _), has_default in fields
     ]
+    if kind == "renamed":
+        fields = [(RENAMED[name], case, has_default) for name, case, has_default in fields]
     values = {name: each for name, (_, each), _ in fields}
     if kind == "mapping":
         return _mapping(hints), st.fixed_dictionaries(values)
@@ -67,7 +72,9 @@ def _record(kind: str, fields: list[tuple[str, Case, bool]]) -> Case:
     if kind == "dataclass":
         # Without one, the document is the reference's.
         required, optional = required | optional, {}
-    if kind == "struct":
+    if kind == "renamed":
+        made = msgspec.defstruct("Made", hints, rename=RENAMED)
+    elif kind == "struct":
         made = msgspec.defstruct("Made", hints)
     else:
         made = dataclasses.make_dataclass(
@@ -96,8 +103,13 @@ def _records(kind: str, inner: st.SearchStrategy[Case]) -> st.SearchStrategy[Cas
 
 
 def record_types(kind: str) -> st.SearchStrategy[Case]:
-    """Record types of a kind, ``struct``, ``dataclass`` or ``mapping``, nested ones too."""
+    """Record types of a kind, ``struct``, ``dataclass`` or ``mapping``, nested ones too.
+
+    A ``renamed`` one is a struct whose documents have other names, and has nothing nested.
+    """
     scalars: st.SearchStrategy[Case] = st.sampled_from(list(_scalars.items()))
+    if kind == "renamed":
+        return _records(kind, scalars | scalars.map(_optional))
     inner = st.recursive(
         scalars,
         lambda deeper: deeper.map(_optional) | deeper.map(_list) | _records(kind, deeper),

