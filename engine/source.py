@@ -25,6 +25,8 @@ if TYPE_CHECKING:
 EVENT_TIME_MAX_MS = 253_402_300_799_999
 """The last millisecond of the year 9999; what is later is a mistake, such as microseconds."""
 
+_EPOCH = dt.datetime(1970, 1, 1, tzinfo=dt.UTC)
+_MILLISECOND = dt.timedelta(milliseconds=1)
 _NO_SCHEMA = Schema(None, {})
 
 
@@ -107,6 +109,9 @@ class SourceHead:
             return None
         decoded = self._codec.decode(records.values)
         self._check_complete(records, decoded)
+        if callable(self._node.event_time) and decoded.rows is None:
+            # The function reads rows; columns are there still for who reads those.
+            decoded = replace(decoded, rows=self._rows(decoded))
         for index, error in decoded.failures:
             self._failures.raw_failed(records, index, error)
         batch = self._all_good(records, decoded, now_ms)
@@ -193,9 +198,7 @@ class SourceHead:
             if where is None:
                 times = pl.Series("", records.timestamps_ms, dtype=pl.Int64)
             elif not isinstance(where, str):
-                if decoded.rows is None:
-                    return None
-                times = pl.Series(list(map(where, decoded.rows)), strict=True)
+                times = pl.Series(list(map(where, self._rows(decoded))), strict=True)
             elif where in columns:
                 times = columns[where]
             elif decoded.rows is None:
@@ -326,7 +329,7 @@ def _event_time(value: Any, bound: int, now_ms: int) -> int:
         raise value.error
     if isinstance(value, dt.datetime):
         zoned = value if value.tzinfo is not None else value.replace(tzinfo=dt.UTC)
-        value = int(zoned.timestamp() * 1000)
+        value = (zoned - _EPOCH) // _MILLISECOND
     if value is None:
         raise BadTimestampError("the event time is missing")
     if isinstance(value, bool) or not isinstance(value, int):
