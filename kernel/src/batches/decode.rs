@@ -232,7 +232,11 @@ impl Columns {
     fn add_record(&mut self, header: &BatchHeader, bodies: &[u8], at: &mut usize) -> Option<i64> {
         let len = usize::try_from(varint::read(bodies, at)?).ok()?;
         let end = at.checked_add(len)?;
-        *at += 1; // attributes, which have no meaning yet
+        // Attributes have no meaning yet, and the reference reads those from 0x80 on as more bytes.
+        if *bodies.get(*at)? >= 0x80 {
+            return None;
+        }
+        *at += 1;
         let timestamp_delta = varint::read(bodies, at)?;
         let timestamp = if header.has_append_time() {
             header.max_timestamp

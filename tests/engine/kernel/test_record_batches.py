@@ -149,6 +149,15 @@ def test_damage_gives_the_result_of_the_reference(
     assert outcome(KERNEL, damaged) == outcome(REFERENCE, damaged)
 
 
+@pytest.mark.parametrize("attributes", [0x01, 0x7F, 0x80, 0xFF])
+def test_attributes_of_a_record_are_read_as_by_the_reference(attributes: int) -> None:
+    payload = bytearray(batch([(1, b"key", b"value", [])], codec=PLAIN))
+    payload[HEADER_BYTES + 1] = attributes  # behind the length of the first record, which is short
+    given_chunk = chunk(with_crc(payload))
+    assert outcome(KERNEL, given_chunk) == outcome(REFERENCE, given_chunk)
+    assert kernel_alone(given_chunk) == (attributes < 0x80)
+
+
 def with_crcs(payload: bytearray) -> None:
     """Write the CRC of every batch that can be found, so that the damage is met behind it."""
     start = 0
