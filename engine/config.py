@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
+from .cache_budget import DEFAULT_BYTES
 from .errors import ConfigError
 
 Guarantee = Literal["exactly_once", "at_least_once"]
@@ -99,7 +100,7 @@ class StateMemory:
         total_bytes: All three together; 24 MiB at least.
     """
 
-    total_bytes: int = 768 * _MIB
+    total_bytes: int = 3 * DEFAULT_BYTES
 
     def __post_init__(self) -> None:
         """Refuse what RocksDB cannot work with.

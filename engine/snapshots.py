@@ -143,19 +143,29 @@ class SnapshotCycle:
         run_beside: Callable[..., Awaitable[Any]],
     ) -> SnapshotRef | None:
         path = self._target.new_checkpoint_path()
+        ref = None
         try:
-            try:
-                held = await run_beside(store.checkpoint, path)
-            except Exception:
-                self._metrics.snapshot_failures.inc()
-                _log.exception("the checkpoint %s failed; the changelog covers for it", path)
-                return None
-            self._failpoint("after_checkpoint")
-            ref = await self._upload_from(path, msgspec.msgpack.decode(held, type=StoreMeta), owner)
+            held = await self._checkpoint(store, path, run_beside)
+            if held is not None:
+                self._failpoint("after_checkpoint")
+                ref = await self._upload_from(path, held, owner)
         finally:
             self._target.discard_checkpoint(path)
-        self._failpoint("after_snapshot_upload")
+        if ref is not None:
+            self._failpoint("after_snapshot_upload")
         return ref
+
+    async def _checkpoint(
+        self, store: OverlayStore, path: Path, run_beside: Callable[..., Awaitable[Any]]
+    ) -> StoreMeta | None:
+        """Write a checkpoint, and return the commit that it holds; None if that failed."""
+        try:
+            held = await run_beside(store.checkpoint, path)
+        except Exception:
+            self._metrics.snapshot_failures.inc()
+            _log.exception("the checkpoint %s failed; the changelog covers for it", path)
+            return None
+        return msgspec.msgpack.decode(held, type=StoreMeta)
 
     async def _upload_from(
         self, path: Path, meta: StoreMeta, owner: tuple[int, int]

@@ -444,7 +444,7 @@ class Task:
             await self._calls.close()
         # A thread may be inside the store: it must be out before that is closed.
         await self._blocking.settle()
-        await self._upkeep.close()
+        await self._upkeep.calls.settle()
         if self._reader is not None:
             await self._reader.close()
         if self._writer is not None:

@@ -34,14 +34,15 @@ class ThreadCalls:
         """Run a function, and return its result to come."""
         call = asyncio.ensure_future(self._run(function, *args))
         self._running.add(call)
-        call.add_done_callback(self._running.discard)
+        call.add_done_callback(self._ended)
         return call
+
+    def _ended(self, call: asyncio.Future[Any]) -> None:
+        self._running.discard(call)
+        # Seen here, so that asyncio does not complain of an error that nobody waits for any more.
+        _ = call.cancelled() or call.exception()
 
     async def settle(self) -> None:
         """Wait until no call is under way, for a bounded time. Never raises."""
-        if not self._running:
-            return
-        done, _ = await asyncio.wait(self._running, timeout=SETTLE_TIMEOUT_S)
-        for each in done:
-            # Nobody waits for its result any more: what went wrong is the former error's.
-            _ = each.cancelled() or each.exception()
+        if self._running:
+            await asyncio.wait(self._running, timeout=SETTLE_TIMEOUT_S)

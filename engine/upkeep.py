@@ -44,10 +44,3 @@ class Upkeep:
             drain.result()
         if store.should_drain():
             self._drain = self.calls.begin(store.drain)
-
-    async def close(self) -> None:
-        """Wait until the thread has left the store, for a bounded time. Never raises."""
-        await self.calls.settle()
-        if self._drain is not None and self._drain.done() and not self._drain.cancelled():
-            # The task ends anyway, and its successor replays what was not written.
-            self._drain.exception()

@@ -90,9 +90,6 @@ class MemoryStore:
         """Return the ``meta`` of the newest applied epoch, None for a new store."""
         return self._meta
 
-    def flush(self) -> None:
-        """Do nothing: there is no disk."""
-
     def checkpoint(self, target: Path) -> bytes | None:
         """Write everything to one file in the new directory ``target``; return its ``meta``."""
         try:

@@ -125,11 +125,6 @@ class OverlayStore:
                 return self._draining.meta
         return self._base.meta()
 
-    def flush(self) -> None:
-        """Drain, then make everything durable on local disk."""
-        self.drain()
-        self._base.flush()
-
     def checkpoint(self, target: Path) -> bytes | None:
         """Drain, then write an immutable copy to ``target``. Slow: call it on a thread.
 

@@ -190,28 +190,23 @@ class RocksDbStore:
         still a committed epoch plus a part of the next, which a replay completes.
         """
         delta = delta.unfolded()
-        puts, deletes = iter(delta.puts.items()), ((key, None) for key in delta.deletes)
-        rows: Iterator[tuple[bytes, bytes | None]] = chain(puts, deletes)
         try:
             batch = WriteBatch(raw_mode=True)
             for start, end in delta.range_deletes:
                 if start < end:
                     batch.delete_range(_ROW + start, _ROW + end)
-            # In order, which RocksDB takes in quicker; but not all at once, for the same stall.
-            while some := sorted(islice(rows, BATCH_ROWS), key=_row_key):
-                size = 0
-                for key, value in some:
-                    if size > BATCH_BYTES:
-                        self._db.write(batch, self._write_options)
-                        batch = WriteBatch(raw_mode=True)
-                        size = 0
-                    if value is None:
-                        batch.delete(_ROW + key)
-                    else:
-                        size += len(value)
-                        batch.put(_ROW + key, value)
-                self._db.write(batch, self._write_options)
-                batch = WriteBatch(raw_mode=True)
+            count = size = 0
+            for key, value in _rows_of(delta):
+                if count == BATCH_ROWS or size > BATCH_BYTES:
+                    self._db.write(batch, self._write_options)
+                    batch = WriteBatch(raw_mode=True)
+                    count = size = 0
+                count += 1
+                if value is None:
+                    batch.delete(_ROW + key)
+                else:
+                    size += len(value)
+                    batch.put(_ROW + key, value)
             # In the last batch: a crash between two batches leaves the meta of the epoch before.
             batch.put(_META_KEY, meta)
             self._db.write(batch, self._write_options)
@@ -310,6 +305,17 @@ class _Scan:
     def release(self) -> None:
         """Drop the native iterator."""
         self._rows = None
+
+
+def _rows_of(delta: Delta) -> Iterator[tuple[bytes, bytes | None]]:
+    """Yield keys and new values, None for those that are gone.
+
+    In order, which RocksDB takes in quicker; but not sorted all at once, which holds the GIL too.
+    """
+    deletes = ((key, None) for key in delta.deletes)
+    rows: Iterator[tuple[bytes, bytes | None]] = chain(iter(delta.puts.items()), deletes)
+    while some := sorted(islice(rows, BATCH_ROWS), key=_row_key):
+        yield from some
 
 
 def _row_key(row: tuple[bytes, bytes | None]) -> bytes:

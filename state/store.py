@@ -41,14 +41,11 @@ class StateStore(StateReader, Protocol):
         """Return the ``meta`` of the newest applied epoch, None for a new store."""
         ...
 
-    def flush(self) -> None:
-        """Make everything applied durable on local disk. Slow: call it on a thread."""
-        ...
-
     def checkpoint(self, target: Path) -> bytes | None:
         """Write an immutable copy of the store to ``target``, by hard links where possible.
 
-        Slow: call it on a thread. ``target`` must not exist.
+        Makes everything applied durable on local disk, too. Slow: call it on a thread. ``target``
+        must not exist.
 
         Returns:
             The ``meta`` of the epoch that the copy holds.

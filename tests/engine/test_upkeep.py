@@ -84,7 +84,7 @@ async def test_close_waits_for_a_call_that_was_given_up() -> None:
     caller = asyncio.create_task(upkeep.calls(done.append, "call"))
     await turns()
     caller.cancel()
-    closing = asyncio.create_task(upkeep.close())
+    closing = asyncio.create_task(upkeep.calls.settle())
     await turns()
     assert caller.cancelled()
     assert not closing.done()
