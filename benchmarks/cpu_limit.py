@@ -5,15 +5,14 @@ Needs the right to make control groups, which root has as a rule, in either of t
 
 from __future__ import annotations
 
-import contextlib
 import itertools
 import os
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from types import TracebackType
-    from typing import Self
+    from collections.abc import Callable, Iterator
 
 PERIOD_US = 10_000
 """Short, so that a process which has used up its part waits milliseconds and no longer."""
@@ -25,8 +24,11 @@ class NoLimitError(Exception):
     """Processor time cannot be limited here; the message says why."""
 
 
-class CpuLimit:
-    """A control group with so much processor time. Gone after ``with``, its processes must be too.
+@contextmanager
+def cpu_limit(cores: float) -> Iterator[Callable[[int], object]]:
+    """Make a control group with so much processor time; give what puts a process into it.
+
+    The group is gone after ``with``, and its processes, with all their threads, must be before.
 
     Args:
         cores: How much, 0.5 being half of one core.
@@ -34,39 +36,23 @@ class CpuLimit:
     Raises:
         NoLimitError: If the machine has no control groups, or none that may be made.
     """
-
-    def __init__(self, cores: float) -> None:
-        self._quota_us = int(cores * PERIOD_US)
-        self._group = _root() / f"riverrun-bench-{os.getpid()}-{next(_numbers)}"
-
-    def __enter__(self) -> Self:
-        try:
-            self._group.mkdir()
-            if (self._group / "cpu.max").exists():
-                self._write("cpu.max", f"{self._quota_us} {PERIOD_US}")
-            else:
-                self._write("cpu.cfs_period_us", str(PERIOD_US))
-                self._write("cpu.cfs_quota_us", str(self._quota_us))
-        except OSError as error:
-            raise NoLimitError(f"cannot make a control group: {error}") from error
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    group = _root() / f"riverrun-bench-{os.getpid()}-{next(_numbers)}"
+    quota_us = int(cores * PERIOD_US)
+    try:
+        group.mkdir()
+        if (group / "cpu.max").exists():
+            (group / "cpu.max").write_text(f"{quota_us} {PERIOD_US}")
+        else:
+            (group / "cpu.cfs_period_us").write_text(str(PERIOD_US))
+            (group / "cpu.cfs_quota_us").write_text(str(quota_us))
+    except OSError as error:
+        raise NoLimitError(f"cannot make a control group: {error}") from error
+    try:
+        yield lambda pid: (group / "cgroup.procs").write_text(str(pid))
+    finally:
         # With a process still in it the group stays, which harms nobody.
-        with contextlib.suppress(OSError):
-            self._group.rmdir()
-
-    def add(self, pid: int) -> None:
-        """Limit a process from here on, with all its threads."""
-        self._write("cgroup.procs", str(pid))
-
-    def _write(self, name: str, text: str) -> None:
-        (self._group / name).write_text(text)
+        with suppress(OSError):
+            group.rmdir()
 
 
 def _root() -> Path:

@@ -101,7 +101,7 @@ class Engine:
         self.options = tuple(options)
         self.settings = dict(settings or {})
         self._process: subprocess.Popen[bytes] | None = None
-        self._codec = select_plane().record_batches
+        self.codec = select_plane().record_batches
         self.started_s = 0.0
 
     def __enter__(self) -> Self:
@@ -266,7 +266,7 @@ class Engine:
         if await log.describe_topic(changelog.topic) is None:
             return -1
         span = (await log.offsets([changelog]))[changelog]
-        commit = await last_commit(log, changelog, span, self._codec)
+        commit = await last_commit(log, changelog, span, self.codec)
         if commit is None:
             return -1
         return next((p.offset for p in commit.positions if p.topic == where.topic), -1)

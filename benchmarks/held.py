@@ -131,16 +131,13 @@ class HeldState:
         Args:
             before: The id of one that was there already.
         """
-        codec = select_plane().record_batches
-        changelog = TopicPartition(self._run.changelog, 0)
         deadline_s = time.monotonic() + SNAPSHOT_TIMEOUT_S
         user = 0
         while time.monotonic() < deadline_s:
             self.engine.check()
-            span = (await self._log.offsets([changelog]))[changelog]
-            commit = await last_commit(self._log, changelog, span, codec)
-            if commit and commit.snapshot and commit.snapshot.id != before:
-                return commit.snapshot.id
+            found = await self.snapshot_id()
+            if found is not None and found != before:
+                return found
             # Snapshots come after commits, and commits after records.
             user += 1
             await _visits(self._log, self._run.source, [self._users + user])
@@ -151,8 +148,7 @@ class HeldState:
         """Return the snapshot of the last commit."""
         changelog = TopicPartition(self._run.changelog, 0)
         span = (await self._log.offsets([changelog]))[changelog]
-        codec = select_plane().record_batches
-        commit = await last_commit(self._log, changelog, span, codec)
+        commit = await last_commit(self._log, changelog, span, self.engine.codec)
         return commit.snapshot.id if commit and commit.snapshot else None
 
 
@@ -162,11 +158,10 @@ async def next_values(reader: LogReader, engine: Engine) -> list[bytes]:
     Raises:
         EngineFailedError: If the worker ends, or none come.
     """
-    codec = select_plane().record_batches
     deadline_s = time.monotonic() + FIRST_RESULT_TIMEOUT_S
     while time.monotonic() < deadline_s:
         for chunk in await reader.poll(100):
-            values = [value for value in codec.decode(chunk).values if value is not None]
+            values = [value for value in engine.codec.decode(chunk).values if value is not None]
             if values:
                 return values
         engine.check()

@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING
 
 from tests.kafka_broker import free_port
 
-from .cpu_limit import CpuLimit
+from .cpu_limit import cpu_limit
 from .engine import Engine, Run
 from .orders import OrderStream, fill, new_topic, start_of_day_before_ms
 from .throughput import DRAIN_TIMEOUT_S, check
@@ -113,7 +113,7 @@ async def measure(
         await fill(log, run.source, stream)
         if cores_each is not None:
             for engine in engines:
-                limits.enter_context(CpuLimit(cores_each)).add(engine.pid)
+                limits.enter_context(cpu_limit(cores_each))(engine.pid)
         before_s = [engine.usage().cpu_s for engine in engines]
         began_s = time.monotonic()
         for engine in engines:
