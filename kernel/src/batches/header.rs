@@ -13,6 +13,7 @@ pub(super) const MAGIC: u8 = 2;
 
 const LENGTH_AT: usize = 8;
 const MAGIC_AT: usize = 16;
+const RECORD_COUNT_AT: usize = 57;
 const CODEC_MASK: u8 = 0x07;
 const IS_APPEND_TIME: u8 = 0x08;
 const IS_TRANSACTIONAL: u8 = 0x10;
@@ -54,7 +55,8 @@ impl BatchHeader {
             first_timestamp: i64::from_be_bytes(field(header, 27)),
             max_timestamp: i64::from_be_bytes(field(header, 35)),
             producer_id: i64::from_be_bytes(field(header, 43)),
-            record_count: usize::try_from(i32::from_be_bytes(field(header, 57))).ok()?,
+            record_count: usize::try_from(i32::from_be_bytes(field(header, RECORD_COUNT_AT)))
+                .ok()?,
             // The upper byte of the attributes has no meaning yet.
             flags: header[ATTRIBUTES_AT + 1],
         })
@@ -92,7 +94,7 @@ pub(super) fn record_counts(mut data: &[u8]) -> usize {
     let mut counts = 0usize;
     while let Some(header) = data.first_chunk::<HEADER_BYTES>() {
         let length = i32::from_be_bytes(field(header, LENGTH_AT));
-        let count = i32::from_be_bytes(field(header, 57));
+        let count = i32::from_be_bytes(field(header, RECORD_COUNT_AT));
         counts = counts.saturating_add(usize::try_from(count).unwrap_or(0));
         let size = usize::try_from(length)
             .unwrap_or(0)

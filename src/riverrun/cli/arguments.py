@@ -98,6 +98,13 @@ def add_logging_options(parser: argparse.ArgumentParser) -> None:
     )
 
 
+def _mistake(message: str) -> Exception:
+    # Loaded where there is one only: commands begin sooner without.
+    from argparse import ArgumentTypeError
+
+    return ArgumentTypeError(message)
+
+
 def duration_ms(text: str) -> int:
     """Return a duration such as ``100ms`` or ``1m30s`` in milliseconds; for ``type=``.
 
@@ -110,9 +117,7 @@ def duration_ms(text: str) -> int:
     """
     compact = text.replace(" ", "")
     if not _DURATION.fullmatch(compact):
-        from argparse import ArgumentTypeError
-
-        raise ArgumentTypeError(
+        raise _mistake(
             f"cannot read {text!r} as a duration; write a number and a unit, like 100ms, 5s, 1m"
         )
     return sum(int(number) * _UNITS_MS[unit] for number, unit in _DURATION_PART.findall(compact))
@@ -126,9 +131,7 @@ def positive_duration_ms(text: str) -> int:
     """
     result = duration_ms(text)
     if result == 0:
-        from argparse import ArgumentTypeError
-
-        raise ArgumentTypeError("must be longer than 0 ms")
+        raise _mistake("must be longer than 0 ms")
     return result
 
 
@@ -144,9 +147,7 @@ def size_bytes(text: str) -> int:
     """
     found = _SIZE.fullmatch(text.replace(" ", ""))
     if found is None:
-        from argparse import ArgumentTypeError
-
-        raise ArgumentTypeError(
+        raise _mistake(
             f"cannot read {text!r} as a size; write a number and a unit, like 512MiB or 2GiB"
         )
     return int(found[1]) * _UNITS_BYTES[found[2]]
@@ -159,9 +160,7 @@ def positive_int(text: str) -> int:
         ArgumentTypeError: If it is not one.
     """
     if not text.isdecimal() or int(text) < 1:
-        from argparse import ArgumentTypeError
-
-        raise ArgumentTypeError(f"must be a number of at least 1, not {text!r}")
+        raise _mistake(f"must be a number of at least 1, not {text!r}")
     return int(text)
 
 
@@ -179,9 +178,7 @@ def http_address(text: str) -> HttpAddress:
     """
     host, _, port = text.rpartition(":")
     if not port.isdecimal() or int(port) > 65_535:
-        from argparse import ArgumentTypeError
-
-        raise ArgumentTypeError(f"cannot read {text!r} as HOST:PORT, as in 127.0.0.1:9100")
+        raise _mistake(f"cannot read {text!r} as HOST:PORT, as in 127.0.0.1:9100")
     return HttpAddress(host.removeprefix("[").removesuffix("]") or "127.0.0.1", int(port))
 
 
