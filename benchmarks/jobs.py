@@ -66,6 +66,15 @@ def window() -> rr.Topology:
     return topology
 
 
+def session() -> rr.Topology:
+    """Count and sum per user and session: orders less than two seconds of event time apart."""
+    topology = rr.Topology(os.environ["BENCH_JOB"])
+    orders = _source(topology, Order)
+    results = orders.key_by("user").window(rr.Session(gap="2s"))
+    results.aggregate(total=rr.Sum("amount"), orders=rr.Count()).sink(_sink())
+    return topology
+
+
 def python_window() -> rr.Topology:
     """As ``window``, behind plain Python functions that are called per record."""
     topology = rr.Topology(os.environ["BENCH_JOB"])
@@ -101,6 +110,7 @@ def payloads() -> rr.Topology:
 JOBS = {
     "filter": filter_project,
     "window": window,
+    "session": session,
     "python": python_window,
     "large-state": counts,
     "state": payloads,

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
     from .report import Report
 
-THROUGHPUT_JOBS = ("filter", "window", "window-1m", "python")
+THROUGHPUT_JOBS = ("filter", "window", "window-1m", "session", "python")
 PARTS = (
     *THROUGHPUT_JOBS,
     "latency",

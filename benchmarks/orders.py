@@ -29,8 +29,11 @@ BATCH_BYTES = 128 * 1024
 JITTER_MS = 1_000
 """How far out of order records are; the topologies allow as much."""
 WINDOW_MS = 60_000
+GAP_MS = 2_000
+"""Of the sessions of ``session``."""
 STRIDE = 6_700_417
 """From one user to the next where users order in turn; prime, so that none is left out."""
+WINDOW_COLUMNS = ("user", "window_start", "window_end", "total", "orders")
 PENDING_BYTES_MAX = 16 * 1024 * 1024
 TIMEOUT_MS = 60_000
 
@@ -103,8 +106,20 @@ class OrderStream:
             .agg(total=pl.col("amount").sum(), orders=pl.len().cast(pl.Int64))
             .with_columns(window_end=pl.col("window_start") + WINDOW_MS)
         )
-        names = ("user", "window_start", "window_end", "total", "orders")
-        return results.select(names).sort("window_start", "user")
+        return results.select(WINDOW_COLUMNS).sort("window_start", "user")
+
+    def expected_sessions(self) -> pl.DataFrame:
+        """Return what ``session`` has to put out, in order of start and user."""
+        orders = self.all().sort("user", "ts")
+        # The first of a user is further than any gap from the last of the one before.
+        is_first = pl.col("ts").diff().over("user").fill_null(GAP_MS) >= GAP_MS
+        results = orders.group_by("user", is_first.cum_sum().alias("session")).agg(
+            window_start=pl.col("ts").min(),
+            window_end=pl.col("ts").max() + GAP_MS,
+            total=pl.col("amount").sum(),
+            orders=pl.len().cast(pl.Int64),
+        )
+        return results.select(WINDOW_COLUMNS).sort("window_start", "user")
 
     def expected_counts(self) -> pl.DataFrame:
         """Return how many orders the users of the sample have, in order of user."""

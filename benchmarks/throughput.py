@@ -174,6 +174,9 @@ def _both(job: str, stream: OrderStream, values: list[bytes]) -> tuple[pl.DataFr
     if job in ("window", "python"):
         expected = stream.expected_window(AMOUNT_MIN if job == "python" else 0.0)
         return expected, parse(values, expected).sort("window_start", "user")
+    if job == "session":
+        expected = stream.expected_sessions()
+        return expected, parse(values, expected).sort("window_start", "user")
     expected = stream.expected_filter()
     return expected, parse(values, expected).sort("order")
 

@@ -6,7 +6,7 @@ specification; a native kernel takes the same seats without a change above them.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Literal, Protocol
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple, Protocol
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
@@ -151,6 +151,83 @@ class WindowTable(Protocol):
         ...
 
 
+class SessionResults(NamedTuple):
+    """Sessions as columns, keys being of one type.
+
+    Attributes:
+        frame: ``KEY`` and one column per aggregate, in the order of the definition.
+        starts: Int64, time of the first record of each, milliseconds.
+        ends: Int64, the end of each, milliseconds.
+    """
+
+    frame: pl.DataFrame
+    starts: pl.Series
+    ends: pl.Series
+
+
+class SessionRows(NamedTuple):
+    """What a session table changed lately, for whoever goes on without it.
+
+    Attributes:
+        rows: State key of a record key, and its row; None for none.
+        timers: Time, state key of a record key, and whether that timer is set or removed.
+    """
+
+    rows: Sequence[tuple[bytes, bytes | None]]
+    timers: Sequence[tuple[int, bytes, bool]]
+
+
+class OutOfScopeError(Exception):
+    """A session table cannot be certain of this and has not begun with it: go on without it."""
+
+
+class SessionTable(Protocol):
+    """Keyed sessions: spans of activity that end with a silence, and aggregates of each.
+
+    It keeps the same rows and timers as the operator does without it. The operator decides what
+    results mean; aggregates are those of ``WindowTable``.
+    """
+
+    def add(
+        self,
+        keys: pl.Series | Sequence[Any],
+        times: pl.Series,
+        inputs: pl.DataFrame,
+        watermark_ms: int,
+        *,
+        tells_changed: bool,
+    ) -> tuple[Sequence[int], Iterator[SessionResults]]:
+        """Add records; return the indices of late ones, and the sessions that changed.
+
+        Args:
+            keys: A column of keys, or a list of them where they are of several types.
+            times: Event times, Int64.
+            inputs: One column per aggregate that reads one, named like it.
+            watermark_ms: How far event time has come.
+            tells_changed: Whether changed sessions are wanted, in the order of their keys here.
+
+        Raises:
+            OutOfScopeError: Something is not certain to be right; nothing was added.
+        """
+        ...
+
+    def end(self, watermark_ms: int) -> Iterator[SessionResults]:
+        """Remove the sessions that have ended; yield them in order of their ends, then of keys.
+
+        Raises:
+            OutOfScopeError: A row in the store is not one of its own; nothing has ended.
+        """
+        ...
+
+    def export(self) -> SessionRows:
+        """Return what the last two epochs changed; the store has all else."""
+        ...
+
+    def drain_delta(self, delta: Delta) -> None:
+        """Add what changed since the last call to ``delta``."""
+        ...
+
+
 class Plane(Protocol):
     """A set of implementations that fit together."""
 
@@ -182,5 +259,24 @@ class Plane(Protocol):
         """Return a table for the named aggregates, keeping its rows below ``prefix``.
 
         A user's own aggregates do not come here: the operator keeps those itself.
+        """
+        ...
+
+    def session_table(
+        self,
+        aggregates: Mapping[str, AggregateKind],
+        input_types: Mapping[str, pl.DataType],
+        spans_ms: tuple[int, int],
+        prefixes: tuple[bytes, bytes],
+        reader: StateReader,
+    ) -> SessionTable | None:
+        """Return a table for sessions; None if the operator does as well without one.
+
+        Args:
+            aggregates: The aggregates by name.
+            input_types: Declared type of what they read, by name, where there is one.
+            spans_ms: The gap that ends a session, and the allowed lateness.
+            prefixes: What the state keys of rows and of timers begin with.
+            reader: The committed state.
         """
         ...

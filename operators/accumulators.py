@@ -77,9 +77,9 @@ def _built_in_fold(aggregate: BuiltIn, value_type: Any) -> Fold:
                 tuple[float, int],
             )
         case "min":
-            return _selection(min, value_type)
+            return _selection(_smaller, value_type)
         case "max":
-            return _selection(max, value_type)
+            return _selection(_larger, value_type)
         case "first":
             return _by_time(lambda old, new: new < old, value_type)
         case _:
@@ -114,6 +114,15 @@ def _plus(a: Any, b: Any) -> Any:
 
 def _same(accumulator: Any) -> Any:
     return accumulator
+
+
+# Not a number is left out unless there is no other, as in the window table.
+def _smaller(a: Any, b: Any) -> Any:
+    return b if b < a or a != a else a
+
+
+def _larger(a: Any, b: Any) -> Any:
+    return b if b > a or a != a else a
 
 
 def _selection(choose: Callable[[Any, Any], Any], value_type: Any) -> Fold:

@@ -41,7 +41,10 @@ class ResultShape:
     def of_frame(self, results: pl.DataFrame, size_ms: int) -> Batch:
         """Return results of windows of one size: ``WINDOW``, ``KEY`` and the aggregates."""
         starts = results.get_column(WINDOW)
-        ends = starts + size_ms
+        return self.of_spans(results, starts, starts + size_ms)
+
+    def of_spans(self, results: pl.DataFrame, starts: pl.Series, ends: pl.Series) -> Batch:
+        """Return results of windows of any size: ``KEY`` and the aggregates."""
         bounds = [starts.alias(WINDOW_START), ends.alias(WINDOW_END)]
         return self._batch(results, bounds, ends - 1)
 

@@ -45,6 +45,11 @@ class TimerTable:
         context.state.register(full_name, table)
         return table
 
+    @property
+    def prefix(self) -> bytes:
+        """What all rows begin with."""
+        return self._prefix
+
     def add(self, time_ms: int, key: Any) -> None:
         """Set a timer."""
         row = _row(time_ms, key)

@@ -13,10 +13,13 @@ from .json_projector import KernelJsonProjector, projects
 from .json_writer import KernelJsonWriter
 from .partitioner import KernelPartitioner
 from .record_batches import KernelRecordBatchCodec
+from .session_table import KernelSessionTable, native_kinds
 from .window_table import KernelWindowTable
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
+
+    import polars as pl
 
     from riverrun.engine.plane import (
         AggregateKind,
@@ -24,6 +27,7 @@ if TYPE_CHECKING:
         JsonWriter,
         Partitioning,
         RecordBatchCodec,
+        SessionTable,
         WindowTable,
     )
     from riverrun.engine.schema import Schema
@@ -74,3 +78,17 @@ class KernelPlane:
     ) -> WindowTable:
         """Return a table for the named aggregates, keeping its rows below ``prefix``."""
         return KernelWindowTable(aggregates, prefix, reader, self._cache.new_share())
+
+    def session_table(
+        self,
+        aggregates: Mapping[str, AggregateKind],
+        input_types: Mapping[str, pl.DataType],
+        spans_ms: tuple[int, int],
+        prefixes: tuple[bytes, bytes],
+        reader: StateReader,
+    ) -> SessionTable | None:
+        """Return a table for sessions whose aggregates are of numbers, of a type that is known."""
+        kinds = native_kinds(aggregates, input_types)
+        if kinds is None:
+            return None
+        return KernelSessionTable(kinds, spans_ms, prefixes, reader, self._cache.new_share())

@@ -24,9 +24,11 @@ from riverrun.engine.reference.column_types import (
 )
 from riverrun.engine.reference.row_format import decode_rows, row_header
 from riverrun.engine.reference.slice_index import Slice, slice_range, stored_slices
-from riverrun.engine.reference.state_keys import slice_to_state, split_by_type, state_keys_of
+from riverrun.engine.reference.state_keys import slice_to_state, split_by_type
 from riverrun.engine.reference.window_table import ReferenceWindowTable
 from riverrun.state import RowBlock
+
+from .keys import keys_and_form
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -40,8 +42,6 @@ if TYPE_CHECKING:
 _FRAME_ROWS_MAX = 100_000
 _LOADED_ROWS_MAX = 10_000  # rows read from the store at a time
 _WINDOWS_MAX = 10_000  # looked at for one frame
-
-_KEY_TYPES = (pl.String(), pl.Int64(), pl.Boolean(), pl.Binary())
 
 
 class _NotNativeError(Exception):
@@ -113,7 +113,7 @@ class KernelWindowTable:
     def _update(self, frame: pl.DataFrame, slice_starts: pl.Series) -> None:
         rows = self._open()
         inputs, tags = self._inputs(frame)
-        keys, form = _keys_and_form(frame.get_column(KEY))
+        keys, form = keys_and_form(frame.get_column(KEY))
         widened = self._widest(tags)  # raises before anything is changed
         self._check_known(widened)
         times = frame.get_column(TIME) if self._reads_times else None
@@ -250,7 +250,7 @@ class KernelWindowTable:
 
     def _read_pairs(self, windows: list[int], size: int, keys: pl.Series) -> Results:
         rows = self._open()
-        column, form = _keys_and_form(keys)
+        column, form = keys_and_form(keys)
         try:
             missing = rows.prepare_pairs(windows, size, column, form)
             self._take_stored(self._found(missing), hold=False)
@@ -328,13 +328,6 @@ class KernelWindowTable:
             table.adopt(start, slice_, changed, is_dirty=True)
         self._rows = WindowRows(list(self._aggregates.values()), self._prefix)
         return table
-
-
-def _keys_and_form(keys: pl.Series) -> tuple[pl.Series, str]:
-    """Return keys as the kernel takes them, and whether they are state keys."""
-    if keys.dtype in _KEY_TYPES and not keys.null_count():
-        return keys, "key"
-    return pl.Series(KEY, state_keys_of(keys), dtype=pl.Binary), "state"
 
 
 def _check_row(aggregates: Mapping[str, AggregateKind], row: bytes | None) -> None:

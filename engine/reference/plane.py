@@ -15,6 +15,8 @@ from .window_table import ReferenceWindowTable
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
+    import polars as pl
+
     from riverrun.engine.plane import AggregateKind
     from riverrun.engine.schema import Schema
     from riverrun.state import StateReader
@@ -62,3 +64,13 @@ class ReferencePlane:
     ) -> ReferenceWindowTable:
         """Return a table for the named aggregates, keeping its rows below ``prefix``."""
         return ReferenceWindowTable(aggregates, prefix, reader, self._cache.new_share())
+
+    def session_table(
+        self,
+        aggregates: Mapping[str, AggregateKind],
+        input_types: Mapping[str, pl.DataType],
+        spans_ms: tuple[int, int],
+        prefixes: tuple[bytes, bytes],
+        reader: StateReader,
+    ) -> None:
+        """Return None: the operator keeps sessions in Python, and that is the specification."""

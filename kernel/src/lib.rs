@@ -10,6 +10,7 @@ pub mod batches;
 pub mod column;
 pub mod json;
 pub mod partition;
+pub mod session;
 pub mod window;
 
 #[cfg(feature = "python")]

@@ -153,3 +153,56 @@ class WindowRows:
         self, start: int
     ) -> tuple[bool, int, list[tuple[bytes, bytes]], list[tuple[bytes, bytes]]]:
         """Return a slice: whether it is complete, its rows in all, clean rows and changed ones."""
+
+Sessions = tuple[Column, bool, Column, Column, list[Column]]
+"""Keys, whether these are state keys, starts, ends, and a column per aggregate."""
+
+class SessionRows:
+    """Keyed sessions with aggregates of numbers; ``KernelSessionTable`` makes use of it."""
+
+    def __init__(
+        self,
+        aggregates: Sequence[tuple[str, bool]],
+        gap: int,
+        lateness: int,
+        rows_prefix: bytes,
+        timers_prefix: bytes,
+    ) -> None:
+        """Take the kind of each aggregate, and whether its values are floats."""
+    @property
+    def size(self) -> int:
+        """Bytes of memory that all takes, about."""
+    def open_stored(self) -> None:
+        """Take note that the store has sessions already."""
+    def prepare(
+        self, keys: Any, form: str, times: Any, inputs: Sequence[Any | None]
+    ) -> list[bytes]:
+        """Take a batch, and return the state keys of rows that the store may have."""
+    def take_rows(self, names: Sequence[bytes], rows: Sequence[bytes | None]) -> bool:
+        """Take rows of the store; False if one is not of this table."""
+    def apply(
+        self, watermark: int, tells_changed: bool
+    ) -> tuple[list[int], Sessions | None] | None:
+        """Add the batch; return the indices of late records and the sessions that changed.
+
+        None, and nothing is added, if something may not fit in 64 bits.
+        """
+    def missing_timers(self, watermark: int) -> tuple[bytes, bytes] | None:
+        """Return the range of state keys of timers to be read before ``prepare_end``."""
+    def take_timers(self, names: Sequence[bytes]) -> bool:
+        """Take timers of the store; False if one is not of this table."""
+    def timers_taken(self, watermark: int) -> None:
+        """Take note that all of that range were taken."""
+    def prepare_end(self, watermark: int) -> list[bytes]:
+        """Take out the keys that are due; return the state keys of rows the store may have."""
+    def end(self, watermark: int) -> Sessions | None:
+        """Return the sessions that have ended, of keys that are due."""
+    def drain(self, size_max: int) -> tuple[dict[bytes, bytes], list[bytes]]:
+        """Return what changed: rows, and state keys that are gone.
+
+        Above ``size_max`` bytes of memory, drops what the store has too.
+        """
+    def export(
+        self,
+    ) -> tuple[list[tuple[bytes, bytes | None]], list[tuple[int, bytes, bool]]]:
+        """Return key and row, None for none, and time, key and state of timers, as changed."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from itertools import cycle
 from typing import TYPE_CHECKING, Any
 
 from riverrun.engine.batch import Batch
@@ -13,7 +14,10 @@ from riverrun.engine.task_state import TaskState
 from riverrun.state.memory import MemoryStore
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from riverrun.engine.operator import OnError, Operator
+    from riverrun.engine.plane import Plane
     from riverrun.engine.schema import Schema
 
 STEP = "step"
@@ -122,9 +126,10 @@ def batch_of(records: list[Rec], schema: Schema | None = None, *, columnar: bool
 class Task:
     """One operator in one task, on a store."""
 
-    def __init__(self, operator: Operator, run: Run) -> None:
+    def __init__(self, operator: Operator, run: Run, planes: Sequence[Plane] = ()) -> None:
         self._operator = operator
         self._run = run
+        self._planes = cycle(planes or [select_plane()])
         self._watermark_ms: int | None = None
         self._start()
 
@@ -134,7 +139,7 @@ class Task:
             job="job",
             step=STEP,
             partition=0,
-            plane=select_plane(),
+            plane=next(self._planes),
             state=self._state,
             failures=self._run.failed,
         )
@@ -171,6 +176,7 @@ def run(
     policy: OnError = "fail",
     schema: Schema | None = None,
     columnar: bool = False,
+    planes: Sequence[Plane] = (),
 ) -> Run:
     """Run an operator over a script.
 
@@ -180,9 +186,11 @@ def run(
         policy: What becomes of records that cannot be processed.
         schema: Schema of the records.
         columnar: Whether batches come as columns.
+        planes: The first instance is on the first plane, after a restart on the next one, in turn;
+            the plane that the tests are for unless given.
     """
     result = Run(failed=Failed(policy))
-    task = Task(operator, result)
+    task = Task(operator, result, planes)
     for item in script:
         match item:
             case Rec():

@@ -3,6 +3,7 @@
 mod batches;
 mod column;
 mod json;
+mod session;
 mod window;
 
 use pyo3::prelude::*;
@@ -14,5 +15,6 @@ fn _kernel(module: &Bound<'_, PyModule>) -> PyResult<()> {
     column::register(module)?;
     batches::register(module)?;
     json::register(module)?;
+    session::register(module)?;
     window::register(module)
 }

@@ -300,7 +300,7 @@ fn names_of(table: &Table, wanted: &[(i64, u32)]) -> Vec<Vec<u8>> {
         .collect()
 }
 
-fn kind_of(kind: &str) -> PyResult<Kind> {
+pub(super) fn kind_of(kind: &str) -> PyResult<Kind> {
     Ok(match kind {
         "count" | "count_values" => Kind::Count,
         "sum" => Kind::Sum,
@@ -317,7 +317,7 @@ fn kind_of(kind: &str) -> PyResult<Kind> {
     })
 }
 
-fn keys_of(keys: AnyArray, form: &str) -> PyResult<Keys> {
+pub(super) fn keys_of(keys: AnyArray, form: &str) -> PyResult<Keys> {
     let array = import(keys)?;
     if array.null_count() > 0 {
         return Err(PyValueError::new_err("keys must not be null"));
@@ -341,14 +341,14 @@ fn keys_of(keys: AnyArray, form: &str) -> PyResult<Keys> {
     }
 }
 
-fn integers(array: ArrayRef) -> PyResult<Int64Array> {
+pub(super) fn integers(array: ArrayRef) -> PyResult<Int64Array> {
     match array.as_primitive_opt::<Int64Type>() {
         Some(integers) if integers.null_count() == 0 => Ok(integers.clone()),
         _ => Err(PyTypeError::new_err("times are integers without nulls")),
     }
 }
 
-fn input_of(input: Option<AnyArray>) -> PyResult<Input> {
+pub(super) fn input_of(input: Option<AnyArray>) -> PyResult<Input> {
     let Some(input) = input else {
         return Ok(Input::Nothing);
     };
@@ -363,7 +363,7 @@ fn input_of(input: Option<AnyArray>) -> PyResult<Input> {
     }
 }
 
-fn check_lengths(
+pub(super) fn check_lengths(
     keys: &Keys,
     slice_starts: &Int64Array,
     times: Option<&Int64Array>,

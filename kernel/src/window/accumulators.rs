@@ -271,6 +271,11 @@ impl Accumulator {
         }
     }
 
+    /// Returns whether these are sums of integers.
+    pub fn sums_integers(&self) -> bool {
+        matches!(self, Self::Sum(Values::Int(_)))
+    }
+
     /// Adds copies of rows of another.
     pub fn extend_from(&mut self, other: &Self, slots: &[u32]) {
         match (self, other) {

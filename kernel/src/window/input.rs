@@ -1,5 +1,7 @@
 //! What a batch brings: keys, and one input per aggregate.
 
+use std::ops::Range;
+
 use arrow_array::{Array, BinaryViewArray, BooleanArray, Float64Array, Int64Array};
 use arrow_buffer::NullBuffer;
 
@@ -27,6 +29,19 @@ pub enum Input {
     Integers(Int64Array),
     /// Floats.
     Floats(Float64Array),
+}
+
+impl Input {
+    /// Returns the values of some of the records.
+    pub fn part(&self, records: &Range<usize>) -> Self {
+        let (begin, len) = (records.start, records.len());
+        match self {
+            Self::Nothing => Self::Nothing,
+            Self::Present(column) => Self::Present(column.slice(begin, len)),
+            Self::Integers(column) => Self::Integers(column.slice(begin, len)),
+            Self::Floats(column) => Self::Floats(column.slice(begin, len)),
+        }
+    }
 }
 
 const TEXT_TRUE: &[u8] = b"true";

@@ -3,12 +3,12 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
-use arrow_array::builder::{BinaryViewBuilder, StringViewBuilder};
-use arrow_array::{ArrayRef, BooleanArray, Int64Array};
+use arrow_array::{ArrayRef, Int64Array};
 
 use super::NONE;
 use super::accumulators::Accumulator;
 use super::input::Keys;
+use super::key_column::key_column;
 use super::keys::Interner;
 use super::slices::Index;
 use super::table::Table;
@@ -292,11 +292,11 @@ impl Merger {
             .iter()
             .map(|&row| self.ids[row as usize])
             .collect();
-        let typed = typed_keys(keys, &ids);
+        let (keys, are_state_keys) = key_column(keys, &ids);
         Ok(Some(Results {
             windows: Arc::new(Int64Array::from(self.windows)),
-            are_state_keys: typed.is_none(),
-            keys: typed.unwrap_or_else(|| state_keys(keys, &ids)),
+            keys,
+            are_state_keys,
             columns: self
                 .columns
                 .iter()
@@ -312,47 +312,4 @@ fn eight_bytes(key: &[u8]) -> u64 {
     let len = key.len().min(8);
     bytes[..len].copy_from_slice(&key[..len]);
     u64::from_be_bytes(bytes)
-}
-
-/// Returns keys in the form they were given; None if they are not of one simple type.
-fn typed_keys(keys: &Interner, ids: &[u32]) -> Option<ArrayRef> {
-    let tag = keys.key(*ids.first()?)[0];
-    if ids.iter().any(|&id| keys.key(id)[0] != tag) {
-        return None;
-    }
-    let bodies = ids.iter().map(|&id| &keys.key(id)[1..]);
-    match tag {
-        b's' => {
-            let mut column = StringViewBuilder::with_capacity(ids.len());
-            for body in bodies {
-                column.append_value(std::str::from_utf8(body).ok()?);
-            }
-            Some(Arc::new(column.finish()))
-        }
-        b'b' => {
-            let mut column = BinaryViewBuilder::with_capacity(ids.len());
-            bodies.for_each(|body| column.append_value(body));
-            Some(Arc::new(column.finish()))
-        }
-        b'j' => {
-            let integer = |body| std::str::from_utf8(body).ok()?.parse::<i64>().ok();
-            if let Some(integers) = bodies.clone().map(integer).collect::<Option<Vec<i64>>>() {
-                return Some(Arc::new(Int64Array::from(integers)));
-            }
-            let boolean = |body: &[u8]| match body {
-                b"true" => Some(true),
-                b"false" => Some(false),
-                _ => None,
-            };
-            let booleans = bodies.map(boolean).collect::<Option<Vec<bool>>>()?;
-            Some(Arc::new(BooleanArray::from(booleans)))
-        }
-        _ => None,
-    }
-}
-
-fn state_keys(keys: &Interner, ids: &[u32]) -> ArrayRef {
-    let mut column = BinaryViewBuilder::with_capacity(ids.len());
-    ids.iter().for_each(|&id| column.append_value(keys.key(id)));
-    Arc::new(column.finish())
 }
