@@ -113,7 +113,8 @@ impl Table {
                 continue;
             };
             if before.is_none_or(|before| session.end < before) {
-                let time = session.end + self.lateness;
+                // The end of a session from the store may be any number.
+                let time = session.end.saturating_add(self.lateness);
                 self.timers.add(&mut self.keys, time, id);
             }
         }

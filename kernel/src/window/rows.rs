@@ -30,6 +30,12 @@ pub fn is_known(kind: Kind, tag: &str) -> bool {
     }
 }
 
+/// Returns whether a header can hold the types.
+pub fn has_header(tags: &[String]) -> bool {
+    let commas = tags.len().saturating_sub(1);
+    tags.iter().map(String::len).sum::<usize>() + commas <= usize::from(u16::MAX)
+}
+
 /// Returns the header of rows with values of some types.
 pub fn header(tags: &[String]) -> Vec<u8> {
     let text = tags.join(",");
@@ -138,6 +144,13 @@ mod tests {
         for len in 0..fields.len() {
             assert!(!decode(&mut columns, 0, &fields[..len], &[false; 5]));
         }
+    }
+
+    #[test]
+    fn types_that_no_header_can_hold_are_not_taken() {
+        let long = format!("T:{}", "x".repeat(40_000));
+        assert!(has_header(&[long.clone(), "-".to_owned()]));
+        assert!(!has_header(&[long.clone(), long]));
     }
 
     #[test]

@@ -65,6 +65,7 @@ impl Table {
     /// Returns whether values of some types can be held here.
     pub fn knows(&self, tags: &[String]) -> bool {
         tags.len() == self.kinds.len()
+            && rows::has_header(tags)
             && self
                 .kinds
                 .iter()

@@ -119,7 +119,7 @@ impl Table {
                 );
                 let slice = self.slices.get_mut(slice);
                 slice.index.remove(id);
-                slice.rows -= 1;
+                slice.rows = slice.rows.saturating_sub(1);
                 self.slots.release(&mut self.keys, slot);
             }
             added
@@ -152,7 +152,8 @@ impl Table {
             }
             let slot = slots.take(keys, number, id);
             slice.index.insert(id, slot);
-            slice.rows += 1;
+            // Many stands for rows that were not counted.
+            slice.rows = slice.rows.saturating_add(1);
             made.push(slot);
             slot
         };
