@@ -1,7 +1,7 @@
 //! Columns of bytes: what record batches are decoded to and encoded from.
 
-use arrow_array::BinaryViewArray;
-use arrow_buffer::{Buffer, NullBufferBuilder};
+use arrow_array::{Array, BinaryViewArray};
+use arrow_buffer::{Buffer, NullBuffer, NullBufferBuilder, ScalarBuffer};
 
 /// Builds a column of byte strings that point into shared buffers: nothing is copied.
 ///
@@ -10,6 +10,7 @@ pub struct ViewBuilder {
     views: Vec<u128>,
     nulls: NullBufferBuilder,
     buffers: Vec<Buffer>,
+    needed: usize, // buffers, for the views so far
 }
 
 impl Default for ViewBuilder {
@@ -18,12 +19,14 @@ impl Default for ViewBuilder {
             views: Vec::new(),
             nulls: NullBufferBuilder::new(0),
             buffers: Vec::new(),
+            needed: 0,
         }
     }
 }
 
 /// Longest value that a view holds itself; longer ones are in a buffer.
 const INLINE_MAX: usize = 12;
+const VIEW_BYTES: usize = 16;
 
 impl ViewBuilder {
     /// Adds a buffer; values that are pushed from now on may point into it.
@@ -49,6 +52,7 @@ impl ViewBuilder {
     pub fn push_ahead(&mut self, buffer: &[u8], start: usize, len: usize) {
         self.views
             .push(view(buffer, self.buffers.len() as u32, start, len));
+        self.needed = self.buffers.len() + 1;
         self.nulls.append_non_null();
     }
 
@@ -75,9 +79,109 @@ impl ViewBuilder {
     }
 
     /// Returns the column.
-    pub fn finish(self) -> BinaryViewArray {
-        BinaryViewArray::try_new(self.views.into(), self.buffers, self.nulls.build())
-            .expect("views are in bounds, each was made from a slice of its buffer")
+    ///
+    /// Panics if there is a value of a buffer that has not been added.
+    pub fn finish(self) -> Bytes {
+        let buffers = self.buffers.len();
+        assert!(
+            self.needed <= buffers,
+            "a buffer is missing behind {buffers}"
+        );
+        Bytes {
+            views: self.views.into(),
+            buffers: self.buffers,
+            nulls: self.nulls.build(),
+        }
+    }
+}
+
+/// A column of byte strings, in the parts that Arrow's array of views has.
+///
+/// Arrow looks at each view before it makes an array of them: what stays in the kernel is spared
+/// that.
+#[derive(Clone)]
+pub struct Bytes {
+    views: ScalarBuffer<u128>,
+    buffers: Vec<Buffer>,
+    nulls: Option<NullBuffer>,
+}
+
+impl Bytes {
+    /// Returns the number of values.
+    pub fn len(&self) -> usize {
+        self.views.len()
+    }
+
+    /// Returns whether there are no values.
+    pub fn is_empty(&self) -> bool {
+        self.views.is_empty()
+    }
+
+    /// Returns the number of nulls.
+    pub fn null_count(&self) -> usize {
+        self.nulls.as_ref().map_or(0, NullBuffer::null_count)
+    }
+
+    /// Returns whether a value is null.
+    #[inline]
+    pub fn is_null(&self, index: usize) -> bool {
+        self.nulls
+            .as_ref()
+            .is_some_and(|nulls| nulls.is_null(index))
+    }
+
+    /// Returns a value, None if it is null.
+    #[inline]
+    pub fn get(&self, index: usize) -> Option<&[u8]> {
+        (!self.is_null(index)).then(|| self.value(index))
+    }
+
+    /// Returns a value; that of a null may be any.
+    #[inline]
+    pub fn value(&self, index: usize) -> &[u8] {
+        let view = self.views[index];
+        let len = view as u32 as usize;
+        if len > INLINE_MAX {
+            let (number, start) = ((view >> 64) as u32 as usize, (view >> 96) as usize);
+            return &self.buffers[number].as_slice()[start..start + len];
+        }
+        let start = index * VIEW_BYTES + VIEW_BYTES - INLINE_MAX;
+        &self.views.inner().as_slice()[start..start + len]
+    }
+
+    /// Returns the views.
+    pub fn views(&self) -> &[u128] {
+        &self.views
+    }
+
+    /// Returns what the views point into.
+    pub fn buffers(&self) -> &[Buffer] {
+        &self.buffers
+    }
+
+    /// Returns a part of the values.
+    pub fn slice(&self, offset: usize, len: usize) -> Self {
+        Self {
+            views: self.views.slice(offset, len),
+            buffers: self.buffers.clone(),
+            nulls: self.nulls.as_ref().map(|nulls| nulls.slice(offset, len)),
+        }
+    }
+
+    /// Returns the same values as Arrow's array.
+    pub fn to_array(&self) -> BinaryViewArray {
+        BinaryViewArray::try_new(self.views.clone(), self.buffers.clone(), self.nulls.clone())
+            .expect("each view was made of a part of its buffer")
+    }
+}
+
+impl From<&BinaryViewArray> for Bytes {
+    fn from(array: &BinaryViewArray) -> Self {
+        Self {
+            views: array.views().clone(),
+            buffers: array.data_buffers().to_vec(),
+            nulls: array.nulls().cloned(),
+        }
     }
 }
 
@@ -117,7 +221,10 @@ mod tests {
         builder.add_buffer(Buffer::from(data.as_slice()));
         let column = builder.finish();
         for (i, &(start, end)) in spans.iter().enumerate() {
-            assert_eq!(column.value(i), &data[start..end]);
+            assert_eq!(column.get(i), Some(&data[start..end]));
+            assert_eq!(column.to_array().value(i), &data[start..end]);
         }
+        let part = column.slice(7, 5).to_array();
+        assert_eq!(Bytes::from(&part).value(2), column.value(9));
     }
 }

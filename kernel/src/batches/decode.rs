@@ -2,13 +2,12 @@
 
 use std::collections::HashSet;
 
-use arrow_array::{Array, BinaryViewArray};
 use arrow_buffer::Buffer;
 
 use super::decompress::decompress;
 use super::header::{self, BatchHeader, HEADER_BYTES};
 use super::varint;
-use crate::column::ViewBuilder;
+use crate::column::{Bytes, ViewBuilder};
 
 /// Largest body of a batch: columns refer to their bytes by 31 bits.
 pub const BUFFER_BYTES_MAX: usize = 1 << 30;
@@ -37,8 +36,8 @@ pub struct Records {
     pub offsets: Vec<i64>,
     /// Milliseconds; -1 where a record has none.
     pub timestamps: Vec<i64>,
-    pub keys: BinaryViewArray,
-    pub values: BinaryViewArray,
+    pub keys: Bytes,
+    pub values: Bytes,
     headers: Vec<Header>,
     buffers: Vec<Buffer>,
 }
@@ -121,12 +120,8 @@ pub fn decode(
 }
 
 fn is_abort_marker(control: &Records) -> bool {
-    control.keys.is_valid(0)
-        && control
-            .keys
-            .value(0)
-            .get(CONTROL_TYPE_AT..CONTROL_TYPE_AT + 2)
-            == Some(&CONTROL_ABORT)
+    let key = control.keys.get(0);
+    key.and_then(|key| key.get(CONTROL_TYPE_AT..CONTROL_TYPE_AT + 2)) == Some(&CONTROL_ABORT)
 }
 
 /// Tells which batches belong to aborted transactions, going forwards through a chunk.

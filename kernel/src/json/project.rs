@@ -1,6 +1,6 @@
 //! Documents to columns, one row for each document that the kernel is certain of.
 
-use arrow_array::{Array, ArrayRef, BinaryViewArray, StructArray};
+use arrow_array::{ArrayRef, StructArray};
 use arrow_buffer::{Buffer, NullBuffer};
 use arrow_data::ByteView;
 use arrow_schema::{DataType, Field as ArrowField, Fields};
@@ -9,6 +9,7 @@ use super::keys::Keys;
 use super::scan::{Certain, Cursor, SLACK, Uncertain};
 use super::schema::{FIELDS_MAX, Field, Kind, Shape};
 use super::values::Values;
+use crate::column::Bytes;
 
 /// Rows that documents were read to.
 pub struct Projection {
@@ -32,8 +33,8 @@ impl Projector {
     }
 
     /// Reads documents; nulls among them are uncertain.
-    pub fn project(&mut self, documents: &BinaryViewArray) -> Projection {
-        let buffers = documents.data_buffers();
+    pub fn project(&mut self, documents: &Bytes) -> Projection {
+        let buffers = documents.buffers();
         let side = u32::try_from(buffers.len()).unwrap_or(u32::MAX);
         self.root.reserve(documents.len());
         let mut uncertain = Vec::new();
@@ -62,7 +63,7 @@ impl Projector {
         &mut self,
         view: ByteView,
         index: usize,
-        documents: &BinaryViewArray,
+        documents: &Bytes,
         side: u32,
     ) -> Certain<()> {
         let len = view.length as usize;
@@ -70,7 +71,7 @@ impl Projector {
             // It is in the view itself, and so is whatever text it has.
             Cursor::new(documents.value(index), len)
         } else {
-            let buffer = documents.data_buffers().get(view.buffer_index as usize);
+            let buffer = documents.buffers().get(view.buffer_index as usize);
             let start = view.offset as usize;
             let rest = buffer.and_then(|buffer| buffer.as_slice().get(start..));
             let text = rest.ok_or(Uncertain)?;

@@ -14,7 +14,7 @@ use super::base64::write_base64;
 use super::scan::padded;
 use super::text::{push_integer, push_short_text, push_text, push_word};
 use super::times::{write_date, write_time};
-use crate::column::ViewBuilder;
+use crate::column::{Bytes, ViewBuilder};
 
 /// Why there are no documents.
 #[derive(Debug, PartialEq)]
@@ -32,10 +32,7 @@ const BUFFER_SIZE: usize = 1 << 26;
 const DOCUMENT_MAX: usize = 1 << 30;
 
 /// Returns one document per row.
-pub fn write_documents(
-    names: &[String],
-    columns: &[ArrayRef],
-) -> Result<BinaryViewArray, Unwritten> {
+pub fn write_documents(names: &[String], columns: &[ArrayRef]) -> Result<Bytes, Unwritten> {
     let rows = columns.first().map_or(0, |column| column.len());
     if names.len() != columns.len() || columns.iter().any(|column| column.len() != rows) {
         return Err(Unwritten::Unknown);

@@ -2,14 +2,17 @@
 //!
 //! Each function returns None for what it is not certain about: the caller asks the reference.
 
+use std::sync::Arc;
+
 use arrow_array::cast::AsArray;
 use arrow_array::types::Int64Type;
-use arrow_array::{Array, ArrayRef, BinaryViewArray, Int64Array};
+use arrow_array::{Array, Int64Array};
 use pyo3::prelude::*;
 use pyo3::pybacked::PyBackedBytes;
 use pyo3::types::{PyBytes, PyList, PyString, PyTuple};
 
 use super::column::Column;
+use crate::column::Bytes;
 use crate::{batches, partition};
 
 type Decoded<'py> = (Column, Column, Column, Column, Option<Bound<'py, PyList>>);
@@ -129,17 +132,15 @@ fn key_partitions(
 
 /// Byte strings of Python, held in either form.
 enum Values {
-    Column(BinaryViewArray),
+    Column(Arc<Bytes>),
     Objects(Vec<Option<PyBackedBytes>>),
 }
 
 impl Values {
     /// Takes a column, or a sequence of `bytes | None`; None for anything else.
     fn of(data: &Bound<'_, PyAny>) -> Option<Self> {
-        if let Some(array) = column(data) {
-            return array
-                .as_binary_view_opt()
-                .map(|bytes| Self::Column(bytes.clone()));
+        if let Ok(column) = data.cast::<Column>() {
+            return column.get().bytes().map(Self::Column);
         }
         let held = |each: Bound<'_, PyAny>| {
             if each.is_none() {
@@ -160,7 +161,7 @@ impl Values {
     #[inline(always)]
     fn get(&self, index: usize) -> Option<&[u8]> {
         match self {
-            Self::Column(bytes) => bytes.is_valid(index).then(|| bytes.value(index)),
+            Self::Column(bytes) => bytes.get(index),
             Self::Objects(objects) => objects[index].as_deref(),
         }
     }
@@ -168,17 +169,12 @@ impl Values {
 
 /// Takes a column without nulls or a sequence of `int`; None for anything else.
 fn integers(data: &Bound<'_, PyAny>) -> Option<Int64Array> {
-    if let Some(array) = column(data) {
+    if let Ok(column) = data.cast::<Column>() {
+        let array = column.get().array();
         let integers = array.as_primitive_opt::<Int64Type>()?;
         return (integers.null_count() == 0).then(|| integers.clone());
     }
     Some(objects(data, |each| each.extract::<i64>().ok())?.into())
-}
-
-fn column(data: &Bound<'_, PyAny>) -> Option<ArrayRef> {
-    data.cast::<Column>()
-        .ok()
-        .map(|column| column.get().array().clone())
 }
 
 /// Returns what `take` makes of each element of a list or tuple, None if it refuses one.

@@ -1,10 +1,10 @@
 //! Columns as Python sees them: sequences of values that are made when they are asked for.
 
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 use arrow_array::cast::AsArray;
 use arrow_array::types::Int64Type;
-use arrow_array::{Array, ArrayRef, BinaryViewArray, Int64Array, UInt32Array};
+use arrow_array::{Array, ArrayRef, Int64Array, UInt32Array};
 use arrow_schema::{DataType, Field};
 use pyo3::exceptions::{PyIndexError, PyTypeError, PyValueError};
 use pyo3::prelude::*;
@@ -12,22 +12,32 @@ use pyo3::types::{PyBytes, PyCapsule, PyList, PyTuple};
 use pyo3_arrow::ffi::to_array_pycapsules;
 use pyo3_arrow::input::AnyArray;
 
+use crate::column::Bytes;
+
 /// A column of bytes or of integers, in Arrow's form.
 ///
 /// A sequence of `bytes | None` or `int | None`; and others take it without a copy by the PyCapsule
 /// interface. It is not registered as a `Sequence`, or Polars would go through it value by value.
 #[pyclass(frozen, sequence, module = "riverrun._kernel")]
 pub struct Column {
-    array: ArrayRef,
+    /// Bytes that were made here, as long as nobody asked for Arrow's array of them.
+    bytes: Option<Arc<Bytes>>,
+    array: OnceLock<ArrayRef>,
 }
 
 impl Column {
     pub fn new(array: ArrayRef) -> Self {
-        Self { array }
+        Self {
+            bytes: None,
+            array: array.into(),
+        }
     }
 
-    pub fn of_bytes(array: BinaryViewArray) -> Self {
-        Self::new(Arc::new(array))
+    pub fn of_bytes(bytes: Bytes) -> Self {
+        Self {
+            bytes: Some(Arc::new(bytes)),
+            array: OnceLock::new(),
+        }
     }
 
     pub fn of_integers(array: Int64Array) -> Self {
@@ -35,19 +45,38 @@ impl Column {
     }
 
     pub fn array(&self) -> &ArrayRef {
-        &self.array
+        self.array.get_or_init(|| match &self.bytes {
+            Some(bytes) => Arc::new(bytes.to_array()),
+            None => unreachable!("a column has one or the other"),
+        })
+    }
+
+    /// Returns the values if they are bytes.
+    pub fn bytes(&self) -> Option<Arc<Bytes>> {
+        let of_array = || {
+            let array = self.array().as_binary_view_opt()?;
+            Some(Arc::new(Bytes::from(array)))
+        };
+        self.bytes.clone().or_else(of_array)
+    }
+
+    fn len(&self) -> usize {
+        match &self.bytes {
+            Some(bytes) => bytes.len(),
+            None => self.array().len(),
+        }
     }
 
     fn value<'py>(&self, py: Python<'py>, index: usize) -> PyResult<Bound<'py, PyAny>> {
-        if self.array.is_null(index) {
+        if self.array().is_null(index) {
             return Ok(py.None().into_bound(py));
         }
-        match self.array.data_type() {
+        match self.array().data_type() {
             DataType::BinaryView => {
-                Ok(PyBytes::new(py, self.array.as_binary_view().value(index)).into_any())
+                Ok(PyBytes::new(py, self.array().as_binary_view().value(index)).into_any())
             }
             DataType::Int64 => {
-                let value = self.array.as_primitive::<Int64Type>().value(index);
+                let value = self.array().as_primitive::<Int64Type>().value(index);
                 Ok(value.into_pyobject(py)?.into_any())
             }
             other => Err(PyTypeError::new_err(format!(
@@ -60,7 +89,7 @@ impl Column {
 #[pymethods]
 impl Column {
     fn __len__(&self) -> usize {
-        self.array.len()
+        self.len()
     }
 
     fn __getitem__<'py>(
@@ -68,7 +97,7 @@ impl Column {
         py: Python<'py>,
         at: Bound<'py, PyAny>,
     ) -> PyResult<Bound<'py, PyAny>> {
-        let len = self.array.len() as isize;
+        let len = self.len() as isize;
         if let Ok(index) = at.extract::<isize>() {
             let found = if index < 0 { index + len } else { index };
             if !(0..len).contains(&found) {
@@ -80,13 +109,17 @@ impl Column {
         if range.step != 1 {
             return Err(PyValueError::new_err("a column has slices of step 1 only"));
         }
-        let part = self.array.slice(range.start as usize, range.slicelength);
-        Ok(Bound::new(py, Column::new(part))?.into_any())
+        let (start, count) = (range.start as usize, range.slicelength);
+        let part = match &self.bytes {
+            Some(bytes) => Column::of_bytes(bytes.slice(start, count)),
+            None => Column::new(self.array().slice(start, count)),
+        };
+        Ok(Bound::new(py, part)?.into_any())
     }
 
     /// Returns the values as a list.
     fn to_list<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyList>> {
-        let values: Vec<_> = (0..self.array.len())
+        let values: Vec<_> = (0..self.len())
             .map(|index| self.value(py, index))
             .collect::<PyResult<_>>()?;
         PyList::new(py, values)
@@ -99,14 +132,17 @@ impl Column {
     /// Returns how often `value` is there; only of None, which is cheap.
     fn count(&self, value: Bound<'_, PyAny>) -> PyResult<usize> {
         if value.is_none() {
-            return Ok(self.array.null_count());
+            return Ok(match &self.bytes {
+                Some(bytes) => bytes.null_count(),
+                None => self.array().null_count(),
+            });
         }
         Err(PyTypeError::new_err("a column counts None only"))
     }
 
     /// Returns the bytes as a column of text, None if any of them is no UTF-8.
     fn to_text(&self, py: Python<'_>) -> PyResult<Option<Column>> {
-        let Some(bytes) = self.array.as_binary_view_opt() else {
+        let Some(bytes) = self.array().as_binary_view_opt() else {
             return Err(PyTypeError::new_err("only bytes can be text"));
         };
         let text = py.detach(|| bytes.clone().to_string_view());
@@ -116,7 +152,7 @@ impl Column {
     /// Returns the values at `indices`, in that order.
     fn take(&self, py: Python<'_>, indices: Vec<u32>) -> PyResult<Column> {
         let taken =
-            py.detach(|| arrow_select::take::take(&self.array, &UInt32Array::from(indices), None));
+            py.detach(|| arrow_select::take::take(self.array(), &UInt32Array::from(indices), None));
         taken
             .map(Column::new)
             .map_err(|error| PyIndexError::new_err(error.to_string()))
@@ -125,7 +161,10 @@ impl Column {
     /// Returns columns of one type behind each other.
     #[staticmethod]
     fn concat(py: Python<'_>, columns: Vec<PyRef<'_, Column>>) -> PyResult<Column> {
-        let arrays: Vec<ArrayRef> = columns.iter().map(|column| column.array.clone()).collect();
+        let arrays: Vec<ArrayRef> = columns
+            .iter()
+            .map(|column| column.array().clone())
+            .collect();
         let joined = py.detach(|| {
             let arrays: Vec<&dyn Array> = arrays.iter().map(AsRef::as_ref).collect();
             arrow_select::concat::concat(&arrays)
@@ -140,7 +179,7 @@ impl Column {
     fn of(data: AnyArray) -> PyResult<Column> {
         let array = import(data)?;
         if let Some(text) = array.as_string_view_opt() {
-            return Ok(Column::of_bytes(text.clone().to_binary_view()));
+            return Ok(Column::new(Arc::new(text.clone().to_binary_view())));
         }
         Ok(Column::new(array))
     }
@@ -151,11 +190,11 @@ impl Column {
         py: Python<'py>,
         requested_schema: Option<Bound<'py, PyCapsule>>,
     ) -> PyResult<Bound<'py, PyTuple>> {
-        let field = Arc::new(Field::new("", self.array.data_type().clone(), true));
+        let field = Arc::new(Field::new("", self.array().data_type().clone(), true));
         Ok(to_array_pycapsules(
             py,
             field,
-            &self.array,
+            self.array(),
             requested_schema,
         )?)
     }

@@ -2,8 +2,7 @@
 
 use std::sync::{Arc, Mutex, PoisonError};
 
-use arrow_array::cast::AsArray;
-use arrow_array::{ArrayRef, BinaryViewArray, StructArray};
+use arrow_array::{ArrayRef, StructArray};
 use arrow_buffer::Buffer;
 use arrow_schema::{DataType, Field as ArrowField};
 use pyo3::exceptions::{PyTypeError, PyValueError};
@@ -13,7 +12,7 @@ use pyo3_arrow::ffi::to_array_pycapsules;
 use pyo3_arrow::input::AnyArray;
 
 use super::column::{Column, import};
-use crate::column::ViewBuilder;
+use crate::column::{Bytes, ViewBuilder};
 use crate::json::project::Projector;
 use crate::json::schema::{Field, Kind, Shape};
 use crate::json::write::{Unwritten, write_documents as write};
@@ -128,12 +127,10 @@ fn kind_of(kind: &Bound<'_, PyAny>, depth: usize) -> PyResult<Kind> {
 }
 
 /// Returns values as a column; what is no bytes object is null in it.
-fn documents_of(values: &Bound<'_, PyAny>) -> PyResult<BinaryViewArray> {
+fn documents_of(values: &Bound<'_, PyAny>) -> PyResult<Arc<Bytes>> {
     if let Ok(column) = values.cast::<Column>() {
-        return match column.get().array().as_binary_view_opt() {
-            Some(array) => Ok(array.clone()),
-            None => Err(PyTypeError::new_err("documents are bytes")),
-        };
+        let bytes = column.get().bytes();
+        return bytes.ok_or_else(|| PyTypeError::new_err("documents are bytes"));
     }
     let values: Vec<Bound<'_, PyAny>> = values.try_iter()?.collect::<PyResult<_>>()?;
     let mut builder = ViewBuilder::default();
@@ -148,7 +145,7 @@ fn documents_of(values: &Bound<'_, PyAny>) -> PyResult<BinaryViewArray> {
         copied.extend_from_slice(bytes.unwrap_or_default());
     }
     push_all(&mut builder, copied, &mut spans);
-    Ok(builder.finish())
+    Ok(Arc::new(builder.finish()))
 }
 
 type Span = Option<(usize, usize)>;
