@@ -34,7 +34,7 @@ LEAD_S = 0.5
 """Before its directory can be seen a checkpoint has flushed what is in memory already."""
 TRAIL_S = 0.1
 WARM_UP_S = 3.0
-INTERVAL = "6s"
+INTERVAL = "8s"
 """Long enough that the first snapshot, of everything, comes after the warm-up."""
 
 
@@ -160,8 +160,14 @@ async def _checkpoint(held: HeldState, broker: str, folder: str, seconds: float)
     watch = asyncio.create_task(_watch(engine.state_dir / "checkpoints", seen))
     loaded = await apply(load, engine, broker, WARM_UP_S)
     watch.cancel()
+    await asyncio.gather(watch, return_exceptions=True)
+    # It may be at a snapshot, in the folder that goes now.
+    engine.kill()
     first_s, last_s = loaded.created_s[[0, -1]]
-    spans = [(began_s, ended_s) for began_s, ended_s in seen if first_s < began_s < last_s]
+    # One that began in the warm-up is no quiet time either.
+    spans = [
+        (began_s, ended_s) for began_s, ended_s in seen if began_s < last_s and ended_s > first_s
+    ]
     if not spans:
         raise engine.failed(f"made no snapshot within {seconds:.0f} s")
     engine.run = exactly_once
@@ -169,17 +175,23 @@ async def _checkpoint(held: HeldState, broker: str, folder: str, seconds: float)
 
 
 async def _watch(folder: Path, seen: list[tuple[float, float]]) -> None:
-    """Note when checkpoints appear, and when they are gone since they are uploaded."""
+    """Note when checkpoints appear, and when they are gone since they are uploaded.
+
+    Of one that is there until this is cancelled, the end is then.
+    """
     here: dict[str, float] = {}
-    while True:
-        now_s = time.monotonic()
-        # RocksDB writes to NAME.tmp first.
-        there = folder.iterdir() if folder.exists() else ()
-        names = {path.name.partition(".")[0] for path in there}
-        for name in names - here.keys():
-            here[name] = now_s
-        seen += [(here.pop(name), now_s) for name in here.keys() - names]
-        await asyncio.sleep(LOOK_S)
+    try:
+        while True:
+            now_s = time.monotonic()
+            # RocksDB writes to NAME.tmp first.
+            there = folder.iterdir() if folder.exists() else ()
+            names = {path.name.partition(".")[0] for path in there}
+            for name in names - here.keys():
+                here[name] = now_s
+            seen += [(here.pop(name), now_s) for name in here.keys() - names]
+            await asyncio.sleep(LOOK_S)
+    finally:
+        seen += [(began_s, time.monotonic()) for began_s in here.values()]
 
 
 def checkpoint_of(
