@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from itertools import compress
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any, Protocol, cast
 
+import numpy as np
 import polars as pl
 
 from .keys import key_to_wire
@@ -24,19 +25,39 @@ RESERVED = (TIME, KEY, POSITION)
 _TYPES: dict[str, Any] = {TIME: pl.Int64, POSITION: pl.UInt32}
 
 
+class TextSource(Protocol):
+    """What a plane gives keys in if not in a list."""
+
+    def __len__(self) -> int:
+        """Return the number of keys."""
+        ...
+
+    def is_text(self) -> bool:
+        """Return whether each key is UTF-8."""
+        ...
+
+    def to_text(self) -> Any:
+        """Return the bytes as text, in what Polars makes a column of.
+
+        Raises:
+            ValueError: If any is no UTF-8.
+        """
+        ...
+
+
 class Label:
     """One label of each record: as a list, as a column, or both once converted.
 
     Args:
         name: ``TIME`` or ``POSITION``.
-        values: The list.
+        values: The list, or a range, which becomes one, or a column, where that is asked for.
         column: The column; one of the two is given.
     """
 
     __slots__ = ("_column", "_values", "name")
 
     def __init__(
-        self, name: str, values: list[Any] | None = None, column: pl.Series | None = None
+        self, name: str, values: list[Any] | range | None = None, column: pl.Series | None = None
     ) -> None:
         self.name = name
         self._values = values
@@ -48,7 +69,7 @@ class Label:
 
     def values(self) -> list[Any]:
         """Return it as a list."""
-        if self._values is None:
+        if not isinstance(self._values, list):
             self._values = self._to_list()
         return self._values
 
@@ -60,6 +81,7 @@ class Label:
 
     def take(self, indices: list[int]) -> Label:
         """Return the label of the records at ``indices``."""
+        self._settle()
         if self._column is not None:
             return Label(self.name, column=self._column.gather(indices))
         values = self.values()
@@ -67,16 +89,27 @@ class Label:
 
     def where(self, mask: pl.Series) -> Label:
         """Return the label of the records that a Boolean column without nulls marks."""
+        self._settle()
         if self._column is not None:
             return Label(self.name, column=self._column.filter(mask))
         return Label(self.name, list(compress(self.values(), mask.to_list())))
 
+    def _settle(self) -> None:
+        """Make a column of what is quicker to go through as one."""
+        if isinstance(self._values, range):
+            self.column()
+
     def _to_list(self) -> list[Any]:
+        if self._values is not None:
+            return list(self._values)
         assert self._column is not None
         return self._column.to_list()
 
     def _to_column(self) -> pl.Series:
-        return pl.Series(self.name, self._values, dtype=_TYPES[self.name])
+        values = self._values
+        if isinstance(values, range):
+            values = np.arange(values.start, values.stop, values.step)
+        return pl.Series(self.name, values, dtype=_TYPES[self.name])
 
 
 class KeyLabel(Label):
@@ -86,22 +119,26 @@ class KeyLabel(Label):
         values: The list.
         column: The column; composite keys are structs.
         wire: Bytes that are UTF-8 text, and so the text keys themselves.
+        text: Bytes of a plane that are text; a column of them is made where it is asked for.
     """
 
-    __slots__ = ("_wire",)
+    __slots__ = ("_text", "_wire")
 
     def __init__(
         self,
         values: list[Any] | None = None,
         column: pl.Series | None = None,
         wire: list[bytes | None] | None = None,
+        text: TextSource | None = None,
     ) -> None:
         super().__init__(KEY, values, column)
         self._wire = wire
+        self._text = text
 
     def __len__(self) -> int:
         """Return the number of records."""
-        return super().__len__() if self._wire is None else len(self._wire)
+        held = self._text if self._wire is None else self._wire
+        return super().__len__() if held is None else len(held)
 
     def wire(self) -> ByteColumn:
         """Return the keys as the bytes that topics carry; text keys that are a column, as one.
@@ -109,6 +146,7 @@ class KeyLabel(Label):
         Raises:
             TypeError: If a key is of a type that has no stable bytes.
         """
+        self._settle()
         if self._wire is None:
             if self._column is not None and self._column.dtype == pl.String:
                 return self._column.cast(pl.Binary)
@@ -117,6 +155,7 @@ class KeyLabel(Label):
 
     def take(self, indices: list[int]) -> KeyLabel:
         """Return the keys of the records at ``indices``."""
+        self._settle()
         if self._column is not None:
             return KeyLabel(column=self._column.gather(indices))
         if self._values is not None:
@@ -125,11 +164,16 @@ class KeyLabel(Label):
 
     def where(self, mask: pl.Series) -> KeyLabel:
         """Return the keys of the records that a Boolean column without nulls marks."""
+        self._settle()
         if self._column is not None:
             return KeyLabel(column=self._column.filter(mask))
         if self._values is not None:
             return KeyLabel(list(compress(self._values, mask.to_list())))
         return KeyLabel(wire=list(compress(self._wire_list, mask.to_list())))
+
+    def _settle(self) -> None:
+        if self._text is not None:
+            self.column()
 
     @property
     def _wire_list(self) -> list[bytes | None]:
@@ -137,15 +181,19 @@ class KeyLabel(Label):
         return self._wire
 
     def _to_list(self) -> list[Any]:
+        self._settle()
         if self._column is not None:
             return keys_to_list(self._column)
         assert self._wire is not None
         return [None if key is None else key.decode() for key in self._wire]
 
     def _to_column(self) -> pl.Series:
+        if self._text is not None:
+            text, self._text = self._text.to_text(), None
+            return pl.Series(KEY, text)
         if self._values is None:
             return pl.Series(KEY, self._wire, dtype=pl.Binary).cast(pl.String)
-        return key_series(self._values)
+        return key_series(self.values())
 
 
 def key_series(keys: list[Any]) -> pl.Series:
@@ -187,7 +235,7 @@ def key_type(key: Any) -> Any:
     if isinstance(key, int) and key >= _INT64_END:
         return "UInt64"
     kinds = (str, bool, int, bytes)
-    return next((kind for kind in kinds if isinstance(key, kind)), type(key))
+    return next((kind for kind in kinds if isinstance(key, kind)), cast("type[object]", type(key)))
 
 
 def keys_to_list(series: pl.Series) -> list[Any]:

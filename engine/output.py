@@ -126,8 +126,12 @@ class OutputBuffer:
             self._columns(topic, 0).extend(keys, values, timestamps_ms, headers)
             return
         targets = self.partitioner(topic).partitions(keys) if partitions is None else partitions
-        in_columns = isinstance(keys, pl.Series) and isinstance(values, pl.Series)
-        if headers is None and in_columns and isinstance(timestamps_ms, pl.Series):
+        if (
+            headers is None
+            and isinstance(keys, pl.Series)
+            and isinstance(values, pl.Series)
+            and isinstance(timestamps_ms, pl.Series)
+        ):
             wanted = pl.Series(targets)
             for partition in wanted.unique().to_list():
                 mask = wanted == partition

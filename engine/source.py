@@ -4,15 +4,14 @@ from __future__ import annotations
 
 import datetime as dt
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any, Protocol, cast
+from typing import TYPE_CHECKING, Any, cast
 
-import numpy as np
 import orjson
 import polars as pl
 
 from .batch import Batch, RawRecords
 from .errors import RecordError
-from .labels import KEY, POSITION, TIME, KeyLabel, Label
+from .labels import POSITION, TIME, KeyLabel, Label
 from .schema import Schema
 
 if TYPE_CHECKING:
@@ -21,6 +20,7 @@ if TYPE_CHECKING:
     from .codec import Codec, DecodedValues
     from .failures import StepFailures
     from .graph import KeyFormat, SourceNode
+    from .labels import TextSource
 
 EVENT_TIME_MAX_MS = 253_402_300_799_999
 """The last millisecond of the year 9999; what is later is a mistake, such as microseconds."""
@@ -72,14 +72,6 @@ class BadTimestampError(ValueError):
 
 class BadKeyError(ValueError):
     """A key is not in the source's key format."""
-
-
-class TextSource(Protocol):
-    """What a plane gives keys in if not in a list."""
-
-    def to_text(self) -> pl.Series | None:
-        """Return the bytes as text, in what Polars makes a column of; None if any is no UTF-8."""
-        ...
 
 
 class SourceHead:
@@ -153,15 +145,14 @@ class SourceHead:
         times = self._time_column(records_kept, decoded, columns, self._latest_ms(now_ms))
         if keys is None or times is None:
             return None
-        indices = np.arange(len(times)) if decoded.kept is None else decoded.kept
-        positions = pl.Series(POSITION, indices, dtype=pl.UInt32)
+        positions = range(len(times)) if decoded.kept is None else decoded.kept
         return Batch(
             self._node.schema,
             Label(TIME, column=times),
             columns=columns,
             rows=decoded.rows,
             keys=keys,
-            positions=Label(POSITION, column=positions),
+            positions=Label(POSITION, positions),
             origin=records,
         )
 
@@ -174,8 +165,8 @@ class SourceHead:
         if not nulls and self._node.key_format == "text":
             if not isinstance(raw, list):
                 # A column of bytes that knows by itself how to become one of text.
-                text = cast("TextSource", raw).to_text()
-                return None if text is None else KeyLabel(column=pl.Series(KEY, text))
+                text = cast("TextSource", raw)
+                return KeyLabel(text=text) if text.is_text() else None
             keys = cast("Sequence[bytes]", raw)
             if b"".join(keys).isascii():
                 # Each by itself is text then, and text is written as it is read.

@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol, cast
 
 import msgspec
 import orjson
@@ -368,7 +368,9 @@ def _key_of(record: Any, key: str | Callable[[Any], Any] | None) -> Any:
         return None
     if callable(key):
         return key(record)
-    return record[key] if isinstance(record, Mapping) else getattr(record, key)
+    if isinstance(record, Mapping):
+        return cast("Mapping[str, Any]", record)[key]
+    return getattr(record, key)
 
 
 def _decoded(value: bytes | None) -> Any:

@@ -69,7 +69,10 @@ class Aggregation:
             TopologyError: If an aggregate of the user's cannot.
         """
         for name, aggregate in self.aggregates.items():
-            if isinstance(aggregate, Aggregate) and type(aggregate).merge is Aggregate.merge:
+            if not isinstance(aggregate, Aggregate):
+                continue
+            own: Aggregate[Any, Any, Any] = aggregate
+            if type(own).merge is Aggregate[Any, Any, Any].merge:
                 raise TopologyError(
                     f"{name}={type(aggregate).__name__}() does not define merge, which is needed "
                     "for hopping and session windows"

@@ -8,7 +8,9 @@ from __future__ import annotations
 import math
 from bisect import bisect_left
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
+
+import polars as pl
 
 from riverrun.engine.errors import TopologyError
 
@@ -16,8 +18,6 @@ from .durations import Duration, duration_ms, positive_duration_ms
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
-
-    import polars as pl
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,6 +49,11 @@ class AlignedWindows:
 
     def slice_starts(self, times: pl.Series) -> pl.Series:
         """Return the start of the slice of each time; times before 1970 are negative."""
+        earliest, latest = cast("int | None", times.min()), cast("int | None", times.max())
+        if earliest is not None and latest is not None:
+            start = earliest - (earliest - self.offset_ms) % self.slice_ms
+            if latest < start + self.slice_ms:  # as a rule the records of a batch are in one
+                return pl.repeat(start, len(times), dtype=pl.Int64, eager=True)
         return times - (times - self.offset_ms) % self.slice_ms
 
     def last_starts(self, times: pl.Series) -> pl.Series:

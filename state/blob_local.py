@@ -13,9 +13,10 @@ from uuid import uuid4
 from .blob import BlobInfo, BlobOptions, check_name
 from .errors import BlobExistsError, BlobMissingError, BlobStoreError
 from .files import make_directories, sync_directory, sync_file
+from .unhurried import copy_steps, unhurried
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncGenerator, Sequence
+    from collections.abc import AsyncGenerator, Iterator, Sequence
 
 PARTIAL_SUFFIX = ".partial"
 """Of files on their way in. After a crash they stay, are listed, and are swept as orphans."""
@@ -26,11 +27,13 @@ class LocalBlobStore:
 
     All disk work happens on threads. A thread that hangs (a dead NFS server) is given up at the
     deadline; what it was doing may still happen later, which write-once names make harmless.
+    Files are taken in one after the other and without haste, so that processing does not feel it.
     """
 
     def __init__(self, root: Path, *, options: BlobOptions | None = None) -> None:
         self._root = root
         self._options = options or BlobOptions()
+        self._turn = asyncio.Lock()
 
     @property
     def url(self) -> str:
@@ -43,8 +46,14 @@ class LocalBlobStore:
 
     async def put_if_absent(self, name: str, source: bytes | Path) -> None:
         """Write an object, durably; see ``BlobStore``."""
-        async with self._named("write", name, await _source_size(source)):
-            await asyncio.to_thread(self._put, self._path(name), source)
+        path, size = self._path(name), await _source_size(source)
+        if isinstance(source, bytes):
+            async with self._named("write", name, size):
+                await unhurried(self._put(path, source))
+            return
+        # Waiting in line is no matter of the storage: the deadline begins after it.
+        async with self._turn, self._named("write", name, size):
+            await unhurried(self._put(path, source))
 
     async def get(self, name: str) -> bytes:
         """Return a whole object."""
@@ -81,7 +90,7 @@ class LocalBlobStore:
         return self._root / name
 
     @staticmethod
-    def _put(path: Path, source: bytes | Path) -> None:
+    def _put(path: Path, source: bytes | Path) -> Iterator[None]:
         make_directories(path.parent)
         partial = path.with_name(f"{path.name}.{uuid4().hex}{PARTIAL_SUFFIX}")
         try:
@@ -89,7 +98,7 @@ class LocalBlobStore:
                 partial.write_bytes(source)
             else:
                 # A copy, not a link: damage to one must not be damage to the other.
-                shutil.copyfile(source, partial)
+                yield from copy_steps(source, partial)
             sync_file(partial)
             # Unlike a rename, a link fails if the name is taken.
             os.link(partial, path)

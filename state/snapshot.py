@@ -33,8 +33,10 @@ from .manifest import (
     encode_manifest,
     is_snapshot_id,
 )
+from .unhurried import unhurried_sha256
 
 if TYPE_CHECKING:
+    import os
     from collections.abc import Sequence
     from pathlib import Path
 
@@ -74,19 +76,26 @@ class FileDigests:
     def __init__(self) -> None:
         self._known: dict[tuple[int, int, int], str] = {}  # {(inode, size, mtime): digest}
 
-    def of_directory(self, directory: Path) -> dict[str, tuple[int, str]]:
-        """Return ``{name: (size, digest)}``. Slow: call it on a thread."""
+    async def of_directory(self, directory: Path) -> dict[str, tuple[int, str]]:
+        """Return ``{name: (size, digest)}``. It takes its time, so that processing can go on.
+
+        Raises:
+            OSError: Something in it cannot be read.
+        """
         found: dict[str, tuple[int, str]] = {}
         known: dict[tuple[int, int, int], str] = {}
-        for path in sorted(directory.iterdir()):
-            status = path.stat()
+        for path, status in await asyncio.to_thread(_files_of, directory):
             # Hard links share the inode: a file keeps its identity over checkpoints.
             identity = (status.st_ino, status.st_size, status.st_mtime_ns)
-            digest = self._known.get(identity) or file_sha256(path)
+            digest = self._known.get(identity) or await unhurried_sha256(path)
             known[identity] = digest
             found[path.name] = (status.st_size, digest)
         self._known = known
         return found
+
+
+def _files_of(directory: Path) -> list[tuple[Path, os.stat_result]]:
+    return [(path, path.stat()) for path in sorted(directory.iterdir())]
 
 
 async def upload_snapshot(
@@ -116,7 +125,7 @@ async def upload_snapshot(
     """
     # 1. What there is.
     try:
-        contents = await asyncio.to_thread((digests or FileDigests()).of_directory, checkpoint)
+        contents = await (digests or FileDigests()).of_directory(checkpoint)
     except OSError as error:
         raise StateError(f"cannot read checkpoint {checkpoint}: {error}") from error
     # 2. What is there already.

@@ -6,6 +6,7 @@ import json
 import os
 import subprocess
 import sys
+import tomllib
 from pathlib import Path
 
 import pytest
@@ -42,6 +43,11 @@ def test_package_is_a_relative_link_to_the_folder_at_the_top(package: str) -> No
     assert os.readlink(link) == f"../../{package}"
     assert link.resolve() == ROOT / package
     assert (ROOT / package / "__init__.py").is_file()
+
+
+def test_types_are_checked_behind_the_links_too() -> None:
+    settings = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["pyright"]
+    assert {f"src/riverrun/{package}" for package in PACKAGES} <= set(settings["include"])
 
 
 def test_every_module_loads_and_none_under_a_bare_name() -> None:

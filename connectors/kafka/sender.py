@@ -34,7 +34,7 @@ from .protocol import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping, Sequence
+    from collections.abc import Generator, Mapping, Sequence
 
 log = logging.getLogger(__name__)
 
@@ -231,7 +231,7 @@ class Sender:
                     continue
 
     @contextmanager
-    def _failing(self) -> Iterator[None]:
+    def _failing(self) -> Generator[None]:
         """Let the writer fail by what is raised inside."""
         try:
             yield

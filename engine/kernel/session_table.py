@@ -64,7 +64,7 @@ def native_kinds(
 
 def _is_int64(dtype: pl.DataType) -> bool:
     """Return whether all numbers of a type are Int64."""
-    return dtype.is_integer() and dtype not in (pl.UInt64, pl.Int128, pl.UInt128)
+    return dtype.is_integer() and not isinstance(dtype, (pl.UInt64, pl.Int128, pl.UInt128))
 
 
 class KernelSessionTable:

@@ -106,7 +106,7 @@ def to_array(column: pl.Series, tag: str) -> Array:
     if is_number(tag):
         # What is not needed is not asked for: it goes through Polars' query engine, whose threads
         # a small batch would have to wait for.
-        if column.dtype not in (pl.Float64, pl.Int64):
+        if not isinstance(column.dtype, (pl.Float64, pl.Int64)):
             column = column.to_physical().cast(pl.Int64)
         if column.null_count():
             column = column.fill_null(0)

@@ -162,9 +162,10 @@ class WindowRows:
         ends = np.cumsum([len(alike) for alike, _ in groups])
         group_of = np.searchsorted(ends, merged.keys, side="right")
         for at, end in _runs(group_of, rows_max):
-            alike, keys = groups[group_of[at]]
+            group = int(group_of[at])
+            alike, keys = groups[group]
             some = slice(at, end)
-            numbers = merged.keys[some] - (ends[group_of[at]] - len(alike))
+            numbers = merged.keys[some] - (ends[group] - len(alike))
             columns = [pl.Series(WINDOW, merged.windows[some]), keys.gather(numbers)]
             columns += [
                 accumulator.result(tuple(array[some] for array in part), tag)

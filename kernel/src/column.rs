@@ -149,6 +149,16 @@ impl Bytes {
         &self.views.inner().as_slice()[start..start + len]
     }
 
+    /// Returns whether all values are ASCII.
+    pub fn is_ascii(&self) -> bool {
+        // What a view does not need is zero.
+        const HIGH_BITS: u128 = 0x8080_8080_8080_8080_8080_8080 << 32;
+        let views = self.views.iter().enumerate();
+        let mut odd = views
+            .filter(|(_, view)| **view as u32 as usize > INLINE_MAX || **view & HIGH_BITS != 0);
+        odd.all(|(index, _)| self.value(index).is_ascii())
+    }
+
     /// Returns the views.
     pub fn views(&self) -> &[u128] {
         &self.views
@@ -224,7 +234,23 @@ mod tests {
             assert_eq!(column.get(i), Some(&data[start..end]));
             assert_eq!(column.to_array().value(i), &data[start..end]);
         }
+        assert!(column.is_ascii());
         let part = column.slice(7, 5).to_array();
         assert_eq!(Bytes::from(&part).value(2), column.value(9));
+    }
+
+    #[test]
+    fn one_byte_that_is_not_ascii_is_found_wherever_it_is() {
+        for len in [1, 4, 12, 13, 30] {
+            for at in 0..len {
+                let mut text = vec![b'a'; len];
+                text[at] = 0x80;
+                let mut builder = ViewBuilder::default();
+                builder.add_buffer(Buffer::from(text.as_slice()));
+                builder.push(0, 0);
+                builder.push(0, len);
+                assert!(!builder.finish().is_ascii());
+            }
+        }
     }
 }

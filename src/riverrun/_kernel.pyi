@@ -15,8 +15,14 @@ class Column:
     @staticmethod
     def concat(columns: Sequence[Column]) -> Column:
         """Return columns of one type behind each other."""
-    def to_text(self) -> Column | None:
-        """Return bytes as text, None if any of them is no UTF-8."""
+    def is_text(self) -> bool:
+        """Return whether all bytes are UTF-8, and there is no null."""
+    def to_text(self) -> Column:
+        """Return bytes as text.
+
+        Raises:
+            ValueError: If any of them is no UTF-8.
+        """
     def take(self, indices: Sequence[int]) -> Column:
         """Return the values at ``indices``, in that order."""
     def to_list(self) -> list[Any]:

@@ -296,13 +296,16 @@ async def test_unreadable_checkpoint_is_named(tmp_path: Path) -> None:
         )
 
 
-def test_digests_are_computed_once_per_file(
+async def test_digests_are_computed_once_per_file(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    async def hashed(path: Path) -> str:
+        return f"hashed {path.name}"
+
     (tmp_path / "a").write_bytes(b"1")
     digests = FileDigests()
-    first = digests.of_directory(tmp_path)
-    monkeypatch.setattr("riverrun.state.snapshot.file_sha256", lambda path: f"hashed {path.name}")
-    assert digests.of_directory(tmp_path) == first
+    first = await digests.of_directory(tmp_path)
+    monkeypatch.setattr("riverrun.state.snapshot.unhurried_sha256", hashed)
+    assert await digests.of_directory(tmp_path) == first
     (tmp_path / "a").write_bytes(b"22")
-    assert digests.of_directory(tmp_path) == {"a": (2, "hashed a")}
+    assert await digests.of_directory(tmp_path) == {"a": (2, "hashed a")}

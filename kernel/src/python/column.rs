@@ -140,13 +140,25 @@ impl Column {
         Err(PyTypeError::new_err("a column counts None only"))
     }
 
-    /// Returns the bytes as a column of text, None if any of them is no UTF-8.
-    fn to_text(&self, py: Python<'_>) -> PyResult<Option<Column>> {
+    /// Returns whether all bytes are UTF-8, and there is no null.
+    fn is_text(&self, py: Python<'_>) -> bool {
+        match self.bytes() {
+            Some(bytes) => py.detach(|| {
+                bytes.null_count() == 0
+                    && (bytes.is_ascii() || bytes.to_array().to_string_view().is_ok())
+            }),
+            None => false,
+        }
+    }
+
+    /// Returns the bytes as a column of text.
+    fn to_text(&self, py: Python<'_>) -> PyResult<Column> {
         let Some(bytes) = self.array().as_binary_view_opt() else {
             return Err(PyTypeError::new_err("only bytes can be text"));
         };
         let text = py.detach(|| bytes.clone().to_string_view());
-        Ok(text.ok().map(|text| Column::new(Arc::new(text))))
+        text.map(|text| Column::new(Arc::new(text)))
+            .map_err(|error| PyValueError::new_err(error.to_string()))
     }
 
     /// Returns the values at `indices`, in that order.

@@ -1,0 +1,80 @@
+"""Work on gigabytes that processing must not feel: done piece by piece, with rests in between."""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import os
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+PIECE_BYTES = 4 * 1024 * 1024
+"""Read, hashed or written at a time. Of a few pieces only the GIL is asked for seldom, and a piece
+is short enough for a disk or a processor that others wait for."""
+
+REST_FACTOR = 3
+"""How many times as long as a piece took is the rest after it: the work takes a quarter of a
+processor or of a disk, and less the more others want of it."""
+
+REST_MAX_S = 0.1
+
+# On systems without it the file's times are written as well.
+_sync_data = getattr(os, "fdatasync", os.fsync)
+
+
+async def unhurried(steps: Iterator[None]) -> None:
+    """Go through steps on threads, one at a time, with a rest after each.
+
+    Cancelled, it does not begin with another step; the one that runs ends by itself.
+    """
+    loop = asyncio.get_running_loop()
+    while True:
+        # The loop's time, which stands still where a simulation wants it to.
+        began_s = loop.time()
+        if await asyncio.to_thread(next, steps, _OVER) is _OVER:
+            return
+        await asyncio.sleep(min(REST_FACTOR * (loop.time() - began_s), REST_MAX_S))
+
+
+_OVER = object()
+
+
+async def unhurried_sha256(path: Path) -> str:
+    """Return the SHA-256 of a file, in hex.
+
+    Raises:
+        OSError: It cannot be read.
+    """
+    digest = hashlib.sha256()
+
+    def steps() -> Iterator[None]:
+        with path.open("rb", buffering=0) as file:
+            piece = memoryview(bytearray(PIECE_BYTES))
+            while count := file.readinto(piece):
+                digest.update(piece[:count])
+                yield
+
+    await unhurried(steps())
+    return digest.hexdigest()
+
+
+def copy_steps(source: Path, target: Path) -> Iterator[None]:
+    """Copy a file to one that is not there yet. What a step has written is durable.
+
+    Or the disk would get all of it at once in the end, and keep commits waiting meanwhile.
+
+    Raises:
+        FileExistsError: ``target`` is there.
+        OSError: One of them cannot be read or written.
+    """
+    with source.open("rb", buffering=0) as reader, target.open("xb", buffering=0) as writer:
+        piece = memoryview(bytearray(PIECE_BYTES))
+        while count := reader.readinto(piece):
+            rest = piece[:count]
+            while rest:
+                rest = rest[writer.write(rest) :]
+            _sync_data(writer.fileno())
+            yield
