@@ -20,8 +20,10 @@ from riverrun.engine.memory_storage import MemoryStorage
 from riverrun.engine.metrics import Metrics
 from riverrun.engine.plan import make_plan
 from riverrun.engine.planes import select_plane
+from riverrun.engine.reference.plane import ReferencePlane
 from riverrun.engine.restore import read_range
 
+from .sessions import LATE, RESULTS, Sessions
 from .topology import DISORDER_MS, PARTITIONS, WINDOW_MS, job
 from .virtual_loop import LoopClock, VirtualLoop
 from .world import Chance, Death, Machine, SimLog, SimWorker
@@ -33,6 +35,8 @@ if TYPE_CHECKING:
 
 START_MS = 1_700_000_000_000
 EVENTS_FROM_MS = 1_600_000_000_000
+LARGE = 1 << 61
+"""Three of them fit into 64 bits."""
 KEYS = ("ada", "bob", "cyd", "dan", "eve")
 QUIET_S = 3.0
 """How long the output must not change to be taken for complete."""
@@ -46,6 +50,7 @@ class Outcome:
 
     seed: int
     records: int = 0
+    sessions: int = 0
     deaths: Counter[str] = field(default_factory=Counter)
     pauses: int = 0
     virtual_s: float = 0.0
@@ -75,9 +80,22 @@ class Scenario:
         self._objects: dict[str, bytes] = {}
         self._storage = MemoryStorage()
         self._plane = select_plane()
+        # A start may be on another plane than the one before, and have no memory to spare.
+        others = [select_plane(cached_bytes=0), ReferencePlane()]
+        self._planes = [self._plane, *self.rng.choice([[], others])]
         self._sources = self.rng.choice([1, 1, 2])
         asynchronous = self.rng.choice([None, None, "key", "stream"])
-        self._plan = make_plan(job(self.rng, sources=self._sources, asynchronous=asynchronous))
+        self._sessions = Sessions.by_chance(self.rng)
+        self._plan = make_plan(
+            job(
+                self.rng,
+                sources=self._sources,
+                asynchronous=asynchronous,
+                sessions=self._sessions,
+            )
+        )
+        # Sums of them fit, but a bound for what sums might be does not. Repeated ones would not.
+        self._large_left = self.rng.choice([0, 3]) if guarantee == "exactly_once" else 0
         self._machines: list[Machine] = []
         self._sent: list[dict[str, Any]] = []  # {"key", "ts", "amount", "id"}
         self._latest = dict.fromkeys(self._inputs(), EVENTS_FROM_MS)
@@ -145,7 +163,7 @@ class Scenario:
         return SimWorker(
             self._plan,
             log,
-            self._plane,
+            self.rng.choice(self._planes),
             self._clock,
             Metrics(self._plan.job, machine.name),
             self._settings,
@@ -202,7 +220,11 @@ class Scenario:
             where = self.rng.choice(self._inputs())
             self._latest[where] += self.rng.choice([0, 10, 150, 600])
             time_ms = self._latest[where] - self.rng.randint(0, DISORDER_MS)
-            self._send(where, self.rng.choice(KEYS), time_ms, self.rng.randint(1, 9))
+            amount = self.rng.randint(1, 9)
+            if self._large_left and self.rng.random() < 0.05:
+                self._large_left -= 1
+                amount = LARGE
+            self._send(where, self.rng.choice(KEYS), time_ms, amount)
         await self._producer.commit(0)
 
     def _send(self, where: TopicPartition, key: str, time_ms: int, amount: int) -> None:
@@ -235,7 +257,8 @@ class Scenario:
                 if machine.is_dead:
                     self._restart(number, lose_disk=False)
             windows, counts, late = await self._output()
-            now = [len(windows), len(counts), len(late)]
+            sessions = await self._read(RESULTS)
+            now = [len(windows), len(counts), len(late), len(sessions)]
             if now == before and len(counts) >= len(self._sent):
                 break
             before = now
@@ -243,6 +266,7 @@ class Scenario:
             self.outcome.problems.append("the output never came to rest")
         windows, counts, late = await self._output()
         self._compare(windows, counts, late, end_ms)
+        await self._compare_sessions(end_ms)
         for machine in self._machines:
             self.outcome.deaths.update(machine.deaths)
             for error in machine.failures:
@@ -292,6 +316,15 @@ class Scenario:
             self._compare_exactly(expected, totals, found, counts, late)
         else:
             self._compare_at_least(expected, found, counts)
+
+    async def _compare_sessions(self, end_ms: int) -> None:
+        if self._sessions is None:
+            return
+        results, late = await self._read(RESULTS), await self._read(LATE)
+        self.outcome.sessions = len(results)
+        ended = [record for record in self._sent if record["ts"] < end_ms]
+        exactly = self._guarantee == "exactly_once" or not self._faults
+        self.outcome.problems += self._sessions.problems(ended, results, late, exactly=exactly)
 
     def _compare_exactly(
         self,

@@ -1,4 +1,4 @@
-"""The job under simulation: two steps, a repartition between them, windows and running counts."""
+"""The job under simulation: a repartition; windows, running counts and sessions behind it."""
 
 from __future__ import annotations
 
@@ -21,12 +21,16 @@ from riverrun.engine.graph import (
 )
 from riverrun.engine.operator import OperatorLogic
 
+from . import sessions as session_step
+
 if TYPE_CHECKING:
     import random
     from collections.abc import Sequence
 
     from riverrun.engine.operator import Collector, OperatorContext
     from riverrun.engine.task_state import KeyedTable
+
+    from .sessions import Sessions
 
 WINDOW_MS = 1_000
 DISORDER_MS = 700
@@ -179,8 +183,10 @@ def sink(name: str, step: str, port: int = 0) -> SinkNode:
     return SinkNode(name, Edge(step, port), name, JsonRows(), "fail", PARTITIONS)
 
 
-def job(rng: random.Random, *, sources: int, asynchronous: str | None) -> Graph:
-    """Return the graph: sources, an async step if wanted, key_by, windows and running counts."""
+def job(
+    rng: random.Random, *, sources: int, asynchronous: str | None, sessions: Sessions | None
+) -> Graph:
+    """Return the graph: sources, key_by, windows and running counts, and what else is wanted."""
     graph = Graph("sim")
     names = [f"in{number}" for number in range(sources)]
     for name in names:
@@ -196,4 +202,8 @@ def job(rng: random.Random, *, sources: int, asynchronous: str | None) -> Graph:
     graph.add(sink("late", "windows", 1))
     graph.add(operator("running", RunningCount(), "by-key", keyed=True))
     graph.add(sink("counts", "running"))
+    if sessions is not None:
+        graph.add(operator(session_step.STEP, sessions.operator(), "by-key", keyed=True))
+        graph.add(sink(session_step.RESULTS, session_step.STEP))
+        graph.add(sink(session_step.LATE, session_step.STEP, 1))
     return graph
