@@ -217,14 +217,11 @@ impl Table {
         }
         self.timers
             .drain(&mut self.keys, &mut changes.timers, &mut changes.deletes);
-        let before = std::mem::replace(&mut self.used_before, used);
-        if self.is_complete {
-            // What is not here has no sessions, so that nothing has to say so.
-            for id in before {
-                let held = &self.held[id as usize];
-                if held.is_known && held.sessions.is_empty() && held.used_in != self.epoch {
-                    self.forget(id);
-                }
+        // That a key has no sessions is not worth remembering: most do not come back soon.
+        for id in std::mem::replace(&mut self.used_before, used) {
+            let held = &self.held[id as usize];
+            if held.is_known && held.sessions.is_empty() && held.used_in != self.epoch {
+                self.forget(id);
             }
         }
         if self.size() > size_max {
@@ -257,7 +254,8 @@ impl Table {
     pub fn size(&self) -> usize {
         let session = self.places.width() + SESSION_BYTES;
         self.keys.size()
-            + self.held.len() * HELD_BYTES
+            // Not of all ids that there ever were: dropping rows would not make those fewer.
+            + self.keys.len() * HELD_BYTES
             + self.places.used() * session
             + self.timers.size()
     }

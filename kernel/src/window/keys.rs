@@ -119,6 +119,16 @@ impl Interner {
         self.spans.len()
     }
 
+    /// Returns how many keys there are.
+    pub fn len(&self) -> usize {
+        self.table.len()
+    }
+
+    /// Returns whether there are no keys.
+    pub fn is_empty(&self) -> bool {
+        self.table.is_empty()
+    }
+
     /// Returns how many bytes of memory the keys take, about.
     pub fn size(&self) -> usize {
         self.bytes.len() - self.garbage + self.table.len() * KEY_OVERHEAD

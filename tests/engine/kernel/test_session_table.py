@@ -235,3 +235,18 @@ def test_many_results_come_in_frames_of_bounded_size(monkeypatch: pytest.MonkeyP
 def test_which_types_are_kept_natively(kind: Any, dtype: Any, is_float: bool | None) -> None:
     kinds = native_kinds({"x": kind}, {} if dtype is None else {"x": dtype})
     assert kinds == (None if is_float is None else {"x": (kind, is_float)})
+
+
+@pytest.mark.parametrize("stored", [[], [at(1 << 50, key="stays"), RESTART]])
+def test_keys_that_came_and_went_take_no_memory(stored: list[Any]) -> None:
+    def script(users: int) -> list[Any]:
+        crowd = [at(0, key=f"user {user}") for user in range(users)]
+        late = [at(0, key=f"late {user}") for user in range(users)]
+        return [*stored, crowd, BARRIER, Watermark(99), late, *[BARRIER] * 3]
+
+    few, many = (
+        run(sessions({"n": Count()}), *script(users), planes=[KernelPlane(MANY)])
+        for users in (1, 5_000)
+    )
+    sizes = [done.logic._sessions._table._native.size for done in (few, many)]
+    assert sizes[1] == sizes[0]
