@@ -93,7 +93,7 @@ def _set_sizes(arguments: argparse.Namespace) -> None:
     arguments.state_mb = arguments.state_mb or ([100] if quick else [100, 1_000])
     arguments.repeats = 1 if quick else 3
     arguments.warm_up = 2.0 if quick else 4.0
-    arguments.checkpoint_seconds = 8.0 if quick else 25.0
+    arguments.checkpoint_seconds = 16.0 if quick else 60.0
     if quick:
         arguments.records = min(arguments.records, 1_500_000)
         arguments.seconds = min(arguments.seconds, 4.0)

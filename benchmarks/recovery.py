@@ -170,6 +170,8 @@ async def _checkpoint(held: HeldState, broker: str, folder: str, seconds: float)
     ]
     if not spans:
         raise engine.failed(f"made no snapshot within {seconds:.0f} s")
+    if any(began_s - LEAD_S < first_s and ended_s + TRAIL_S > last_s for began_s, ended_s in spans):
+        raise engine.failed(f"took all of {seconds:.0f} s for one snapshot")
     engine.run = exactly_once
     return checkpoint_of(held.size_mb, RATE, spans, loaded.created_s, loaded.latencies_ms)
 
