@@ -53,7 +53,7 @@ class AlignedWindows:
         if earliest is not None and latest is not None:
             start = earliest - (earliest - self.offset_ms) % self.slice_ms
             if latest < start + self.slice_ms:  # as a rule the records of a batch are in one
-                return pl.repeat(start, len(times), dtype=pl.Int64, eager=True)
+                return pl.Series([start], dtype=pl.Int64).new_from_index(0, len(times))
         return times - (times - self.offset_ms) % self.slice_ms
 
     def last_starts(self, times: pl.Series) -> pl.Series:
