@@ -1,4 +1,4 @@
-"""The window table in native code, for numbers; for all else it becomes the reference table."""
+"""The window table in native code, for numbers and text; for others it becomes the reference's."""
 
 from __future__ import annotations
 
@@ -17,6 +17,7 @@ from riverrun.engine.reference.column_types import (
     FLOAT,
     INT,
     NO_TYPE,
+    TEXT,
     dtype_of,
     normalize,
     tag_of,
@@ -51,8 +52,8 @@ class _NotNativeError(Exception):
 class KernelWindowTable:
     """Keyed window aggregates; see ``riverrun.engine.plane.WindowTable`` for what it does.
 
-    Values that are no numbers, dates or times, and rows in the store that are not its own, it
-    leaves to the reference table: that takes over all rows, and is used from then on.
+    Values that are no numbers, dates, times or text, and rows in the store that are not its own,
+    it leaves to the reference table: that takes over all rows, and is used from then on.
 
     Args:
         aggregates: Kind by name, in the order of the result's columns.
@@ -148,6 +149,9 @@ class KernelWindowTable:
                 tag = tag_of(column.dtype)
                 if tag == NO_TYPE:
                     column = None
+                elif tag == TEXT:
+                    if kind in ("sum", "mean"):
+                        raise _NotNativeError
                 elif tag not in (INT, FLOAT):
                     if tag[0] not in "DtTU" or kind in ("sum", "mean"):
                         raise _NotNativeError

@@ -23,6 +23,7 @@ NO_TYPE = "-"
 """Nothing but nulls has been seen."""
 INT = "i"
 FLOAT = "f"
+TEXT = "s"
 
 _SIMPLE: dict[str, pl.DataType] = {
     NO_TYPE: pl.Null(),
@@ -30,7 +31,7 @@ _SIMPLE: dict[str, pl.DataType] = {
     FLOAT: pl.Float64(),
     "D": pl.Date(),
     "t": pl.Time(),
-    "s": pl.String(),
+    TEXT: pl.String(),
     "b": pl.Boolean(),
     "x": pl.Binary(),
 }

@@ -38,7 +38,9 @@ def encode_rows(
     for index, (accumulator, tag, part) in enumerate(zip(accumulators, tags, parts, strict=True)):
         for at, (field, array) in enumerate(zip(accumulator.fields(tag), part, strict=True)):
             if field is object:
-                tails.append(array.tolist())
+                # The first array tells what there is; what stands in for the rest means nothing.
+                held = zip(array.tolist(), part[0].tolist(), strict=True)
+                tails.append([value if has else None for value, has in held])
             else:
                 fixed[f"{index}.{at}"] = array
     # Seen as plain bytes, numpy makes the list of them at once.

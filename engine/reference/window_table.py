@@ -135,14 +135,14 @@ class ReferenceWindowTable:
         fresh: list[_Fresh] = []
         try:
             slots = self._slots_of(starts, keys, fresh)
+            # Asked again, since rows from the store may have brought types with them.
+            tags = self._widest(tags)
             merged = [
                 accumulator.merge(older, newer)
                 for accumulator, older, newer in zip(
                     self._accumulators, self._arrays.gather(slots), parts, strict=True
                 )
             ]
-            # Asked again, since rows from the store may have brought types with them.
-            tags = self._widest(tags)
         except Exception:
             self._forget(fresh)
             raise

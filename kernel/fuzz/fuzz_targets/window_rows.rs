@@ -18,7 +18,7 @@ const KINDS: [Kind; 7] = [
     Kind::Max,
     Kind::First,
 ];
-const TAGS: [&str; 7] = ["-", "i", "f", "D", "t", "T:ms:UTC", "U:us"];
+const TAGS: [&str; 8] = ["-", "i", "f", "s", "D", "t", "T:ms:UTC", "U:us"];
 const PREFIX: &[u8] = b"P";
 const SLICE: i64 = 60;
 const SIZE_MAX: usize = 1 << 10;
@@ -44,6 +44,8 @@ fn with_header(kinds: &[Kind], piece: &[u8]) -> Vec<u8> {
     let tags: Vec<&str> = (0..kinds.len())
         .map(|i| match kinds[i] {
             Kind::Count => "-",
+            // Never text.
+            Kind::Sum | Kind::Mean => TAGS[usize::from(*piece.get(i).unwrap_or(&0)) % 3],
             _ => TAGS[usize::from(*piece.get(i).unwrap_or(&0)) % TAGS.len()],
         })
         .collect();
@@ -119,7 +121,7 @@ fn widest(held: &[String], stored: &[String]) -> Vec<String> {
     held.iter()
         .zip(stored)
         .map(|(held, stored)| match (held.as_str(), stored.as_str()) {
-            ("-", _) | ("i", "f") => stored.clone(),
+            ("-", _) | ("i", "f") => stored.clone(), // else it stays, and the row is refused
             _ => held.clone(),
         })
         .collect()

@@ -357,6 +357,7 @@ pub(super) fn input_of(input: Option<AnyArray>) -> PyResult<Input> {
         DataType::Boolean => Ok(Input::Present(array.as_boolean().clone())),
         DataType::Int64 => Ok(Input::Integers(array.as_primitive::<Int64Type>().clone())),
         DataType::Float64 => Ok(Input::Floats(array.as_primitive::<Float64Type>().clone())),
+        DataType::Utf8View => Ok(Input::Text(array.as_string_view().clone())),
         other => Err(PyTypeError::new_err(format!(
             "{other} is no type of inputs"
         ))),
@@ -375,6 +376,7 @@ pub(super) fn check_lengths(
         Input::Present(column) => column.len() == count,
         Input::Integers(column) => column.len() == count,
         Input::Floats(column) => column.len() == count,
+        Input::Text(column) => column.len() == count,
     };
     let are_equal = slice_starts.len() == count
         && times.is_none_or(|times| times.len() == count)

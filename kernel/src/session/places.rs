@@ -1,6 +1,7 @@
 //! The accumulators of sessions: arrays that grow, and whose places are used again.
 
 use crate::window::accumulators::{Accumulator, Kind};
+use crate::window::values::Form;
 
 /// The place of records that are late: whatever they add there nobody looks at.
 pub const LATE: u32 = 0;
@@ -22,7 +23,7 @@ impl Places {
         let columns = aggregates.iter().map(|&(kind, is_float)| {
             let mut column = Accumulator::new(kind);
             if is_float {
-                column.widen();
+                column.widen(Form::Float);
             }
             column.push();
             column

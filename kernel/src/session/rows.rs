@@ -82,6 +82,7 @@ fn read_value(rest: &mut &[u8], values: &mut Values, at: usize) -> Option<()> {
     match values {
         Values::Int(values) => values[at] = decode::read_int(rest).ok()?,
         Values::Float(values) => values[at] = decode::read_f64(rest).ok()?,
+        Values::Text(_) => return None, // sessions keep numbers
     }
     Some(())
 }
@@ -142,6 +143,7 @@ fn write_value(values: &Values, at: usize, into: &mut Vec<u8>) {
     match values {
         Values::Int(values) => done(encode::write_sint(into, values[at])),
         Values::Float(values) => done(encode::write_f64(into, values[at])),
+        Values::Text(texts) => done(encode::write_str(into, texts.get(at))),
     }
 }
 

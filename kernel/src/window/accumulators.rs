@@ -5,8 +5,8 @@ use std::sync::Arc;
 use arrow_array::{ArrayRef, Float64Array, Int64Array};
 use arrow_buffer::NullBuffer;
 
-use super::input::{Input, each};
-use super::values::{Values, chosen, extend, taken};
+use super::input::{Input, each, each_float, each_text};
+use super::values::{Form, Texts, Values, chosen, comes_before, extend, taken};
 
 /// Kind of an aggregate, as `AggregateKind` in `engine/plane.py` has them.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -101,13 +101,35 @@ impl Accumulator {
         }
     }
 
-    /// Returns the bytes of a row, here and stored.
+    /// Returns the bytes of a row, here and stored, without those of text.
     pub fn width(&self) -> usize {
         match self {
             Self::Count(_) | Self::Sum(_) => 8,
-            Self::Extreme { .. } => 9,
+            Self::Extreme { values, .. } => 1 + fixed_width(values),
             Self::Mean(..) => 16,
-            Self::ByTime { .. } => 17,
+            Self::ByTime { values, .. } => 9 + fixed_width(values),
+        }
+    }
+
+    /// Returns the texts, if it keeps any.
+    pub fn texts(&self) -> Option<(&[bool], &Texts)> {
+        match self {
+            Self::Extreme { has, values, .. } | Self::ByTime { has, values, .. } => match values {
+                Values::Text(texts) => Some((has, texts)),
+                Values::Int(_) | Values::Float(_) => None,
+            },
+            Self::Count(_) | Self::Sum(_) | Self::Mean(..) => None,
+        }
+    }
+
+    /// Returns whether each place has a value, and the texts, if it keeps any.
+    pub fn texts_mut(&mut self) -> Option<(&[bool], &mut Texts)> {
+        match self {
+            Self::Extreme { has, values, .. } | Self::ByTime { has, values, .. } => match values {
+                Values::Text(texts) => Some((has, texts)),
+                Values::Int(_) | Values::Float(_) => None,
+            },
+            Self::Count(_) | Self::Sum(_) | Self::Mean(..) => None,
         }
     }
 
@@ -162,12 +184,12 @@ impl Accumulator {
         *self = self.like();
     }
 
-    /// Makes floats of integers.
-    pub fn widen(&mut self) {
+    /// Makes room for values of another form.
+    pub fn widen(&mut self, form: Form) {
         match self {
             Self::Count(_) | Self::Mean(..) => {}
             Self::Sum(values) | Self::Extreme { values, .. } | Self::ByTime { values, .. } => {
-                values.widen();
+                values.widen(form);
             }
         }
     }
@@ -259,7 +281,35 @@ impl Accumulator {
                     }
                 },
             ),
-            (Self::Extreme { .. } | Self::ByTime { .. }, _) => {}
+            (
+                Self::Extreme {
+                    is_min,
+                    has,
+                    values: Values::Text(texts),
+                },
+                Input::Text(column),
+            ) => each_text(slots, column, |at, text, _| {
+                if !has[at] || comes_before(*is_min, text, texts.get(at)) {
+                    texts.set(at, text);
+                    has[at] = true;
+                }
+            }),
+            (
+                Self::ByTime {
+                    is_first,
+                    has,
+                    times,
+                    values: Values::Text(texts),
+                },
+                Input::Text(column),
+            ) => each_text(slots, column, |at, text, i| {
+                if !has[at] || comes_in(*is_first, record_times[i], times[at]) {
+                    (has[at], times[at]) = (true, record_times[i]);
+                    texts.set(at, text);
+                }
+            }),
+            // Sums are of numbers, and inputs of the type of the values.
+            (Self::Sum(_) | Self::Extreme { .. } | Self::ByTime { .. }, _) => {}
         }
     }
 
@@ -419,27 +469,9 @@ fn column_nulls(column: &Int64Array) -> Option<&NullBuffer> {
     arrow_array::Array::nulls(column)
 }
 
-/// Calls `visit` with slot, value as a float, and index of each record that has a value.
-fn each_float(slots: &[u32], input: &Input, mut visit: impl FnMut(usize, f64, usize)) {
-    match input {
-        Input::Floats(column) => {
-            each(
-                slots,
-                column.values(),
-                arrow_array::Array::nulls(column),
-                visit,
-            );
-        }
-        Input::Integers(column) => {
-            each(
-                slots,
-                column.values(),
-                column_nulls(column),
-                |at, value, i| {
-                    visit(at, value as f64, i);
-                },
-            );
-        }
-        Input::Nothing | Input::Present(_) => {}
+fn fixed_width(values: &Values) -> usize {
+    match values {
+        Values::Int(_) | Values::Float(_) => 8,
+        Values::Text(_) => 0,
     }
 }

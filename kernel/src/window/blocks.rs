@@ -25,15 +25,19 @@ pub struct Block {
 
 /// Adds blocks with the rows of some ids and slots; `encode` writes that of a slot.
 ///
-/// All rows are `width` bytes long.
+/// All rows are `width` bytes long; None if they differ in length.
 pub fn add_blocks(
     blocks: &mut Vec<Block>,
     prefix: &[u8],
     keys: &Interner,
     rows: &[(u32, u32)],
-    width: usize,
+    width: Option<usize>,
     encode: impl Fn(u32, &mut Vec<u8>),
 ) {
+    let Some(width) = width else {
+        add_varying(blocks, prefix, keys, rows, encode);
+        return;
+    };
     let mut begin = 0;
     while begin < rows.len() {
         let mut size = FIXED_BYTES + prefix.len();
@@ -47,18 +51,75 @@ pub fn add_blocks(
             size += more;
             end += 1;
         }
-        blocks.push(block(prefix, keys, &rows[begin..end], width, &encode, size));
+        let some = &rows[begin..end];
+        blocks.push(block(
+            prefix,
+            keys,
+            some,
+            Lengths::Fixed(width),
+            size,
+            |data| {
+                some.iter().for_each(|row| encode(row.1, data));
+            },
+        ));
         begin = end;
     }
+}
+
+fn add_varying(
+    blocks: &mut Vec<Block>,
+    prefix: &[u8],
+    keys: &Interner,
+    rows: &[(u32, u32)],
+    encode: impl Fn(u32, &mut Vec<u8>),
+) {
+    let (mut values, mut lengths) = (Vec::new(), Vec::new());
+    let (mut begin, mut size) = (0, 0);
+    let mut add = |rows: &[(u32, u32)], values: &[u8], lengths: &[u32], size: usize| {
+        let size = FIXED_BYTES + prefix.len() + size;
+        blocks.push(block(
+            prefix,
+            keys,
+            rows,
+            Lengths::Each(lengths),
+            size,
+            |data| {
+                data.extend_from_slice(values);
+            },
+        ));
+    };
+    for (i, &(id, slot)) in rows.iter().enumerate() {
+        let start = values.len();
+        encode(slot, &mut values);
+        let len = values.len() - start;
+        let more = keys.key(id).len() + 8 + len;
+        if i > begin && size + more > DATA_MAX {
+            add(&rows[begin..i], &values[..start], &lengths, size);
+            values.drain(..start);
+            lengths.clear();
+            (begin, size) = (i, 0);
+        }
+        lengths.push(len as u32);
+        size += more;
+    }
+    if begin < rows.len() {
+        add(&rows[begin..], &values, &lengths, size);
+    }
+}
+
+/// How long the values of a block are.
+enum Lengths<'a> {
+    Fixed(usize),
+    Each(&'a [u32]),
 }
 
 fn block(
     prefix: &[u8],
     keys: &Interner,
     rows: &[(u32, u32)],
-    width: usize,
-    encode: &impl Fn(u32, &mut Vec<u8>),
+    lengths: Lengths,
     size: usize,
+    write_values: impl FnOnce(&mut Vec<u8>),
 ) -> Block {
     let mut data = Vec::with_capacity(size);
     let mut number = |value: u32| data.extend_from_slice(&value.to_le_bytes());
@@ -69,14 +130,20 @@ fn block(
     let is_fixed = rows.iter().all(|row| keys.key(row.0).len() == first);
     let mut number = |value: u32| data.extend_from_slice(&value.to_le_bytes());
     number(if is_fixed { first as u32 } else { VARYING });
-    number(width as u32);
+    number(match lengths {
+        Lengths::Fixed(width) => width as u32,
+        Lengths::Each(_) => VARYING,
+    });
     if !is_fixed {
         rows.iter()
             .for_each(|row| number(keys.key(row.0).len() as u32));
     }
+    if let Lengths::Each(lengths) = lengths {
+        lengths.iter().for_each(|&len| number(len));
+    }
     rows.iter()
         .for_each(|row| data.extend_from_slice(keys.key(row.0)));
-    rows.iter().for_each(|row| encode(row.1, &mut data));
+    write_values(&mut data);
     Block {
         start: prefix.to_vec(),
         end: successor(prefix),
@@ -125,7 +192,7 @@ mod tests {
             b"P",
             &keys,
             &[(ids[0], 7), (ids[1], 8)],
-            1,
+            Some(1),
             encode,
         );
         add_blocks(
@@ -133,7 +200,7 @@ mod tests {
             b"P",
             &keys,
             &[(ids[0], 7), (ids[2], 9)],
-            1,
+            Some(1),
             encode,
         );
         assert_eq!(
@@ -156,7 +223,7 @@ mod tests {
             })
             .collect();
         let mut blocks = Vec::new();
-        add_blocks(&mut blocks, b"P", &keys, &rows, 100, |_, into| {
+        add_blocks(&mut blocks, b"P", &keys, &rows, Some(100), |_, into| {
             into.extend([0; 100])
         });
         assert!(blocks.len() > 1 && blocks.iter().all(|block| block.data.len() <= DATA_MAX));

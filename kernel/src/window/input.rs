@@ -2,7 +2,9 @@
 
 use std::ops::Range;
 
-use arrow_array::{Array, BinaryViewArray, BooleanArray, Float64Array, Int64Array};
+use arrow_array::{
+    Array, BinaryViewArray, BooleanArray, Float64Array, Int64Array, StringViewArray,
+};
 use arrow_buffer::NullBuffer;
 
 use super::keys::Interner;
@@ -29,6 +31,8 @@ pub enum Input {
     Integers(Int64Array),
     /// Floats.
     Floats(Float64Array),
+    /// Text.
+    Text(StringViewArray),
 }
 
 impl Input {
@@ -40,6 +44,7 @@ impl Input {
             Self::Present(column) => Self::Present(column.slice(begin, len)),
             Self::Integers(column) => Self::Integers(column.slice(begin, len)),
             Self::Floats(column) => Self::Floats(column.slice(begin, len)),
+            Self::Text(column) => Self::Text(column.slice(begin, len)),
         }
     }
 }
@@ -170,6 +175,34 @@ pub fn each<T: Copy>(
             for i in nulls.valid_indices() {
                 visit(slots[i] as usize, values[i], i);
             }
+        }
+    }
+}
+
+/// Calls `visit` with slot, value as a float, and index of each record that has a value.
+pub fn each_float(slots: &[u32], input: &Input, mut visit: impl FnMut(usize, f64, usize)) {
+    match input {
+        Input::Floats(column) => {
+            each(slots, column.values(), column.nulls(), visit);
+        }
+        Input::Integers(column) => {
+            each(slots, column.values(), column.nulls(), |at, value, i| {
+                visit(at, value as f64, i);
+            });
+        }
+        Input::Nothing | Input::Present(_) | Input::Text(_) => {}
+    }
+}
+
+/// Calls `visit` with slot, text and index of each record that has one.
+pub fn each_text(
+    slots: &[u32],
+    column: &StringViewArray,
+    mut visit: impl FnMut(usize, &str, usize),
+) {
+    for (i, (&slot, text)) in slots.iter().zip(column).enumerate() {
+        if let Some(text) = text {
+            visit(slot as usize, text, i);
         }
     }
 }

@@ -51,6 +51,12 @@ impl Slots {
         let at = slot as usize;
         keys.release(self.ids[at]);
         (self.ids[at], self.dirty[at]) = (NONE, false);
+        for column in &mut self.columns {
+            // Text is memory of its own.
+            if let Some((_, texts)) = column.texts_mut() {
+                texts.set(at, "");
+            }
+        }
         self.free.push(slot);
     }
 
@@ -66,7 +72,9 @@ impl Slots {
 
     /// Returns how many bytes of memory those in use take, about.
     pub fn size(&self) -> usize {
-        self.used() * (self.width() + SLOT_OVERHEAD)
+        let texts = self.columns.iter().filter_map(Accumulator::texts);
+        let texts: usize = texts.map(|(_, texts)| texts.size()).sum();
+        self.used() * (self.width() + SLOT_OVERHEAD) + texts
     }
 
     /// Gives memory back once nothing is held.

@@ -8,6 +8,7 @@ use super::input::intern;
 use super::rows;
 use super::slices::Index;
 use super::table::{SIGN, SLICE_BYTES, Table};
+use super::values::Form;
 
 /// Rows that were read from the store for a reading, and are not held.
 #[derive(Default)]
@@ -23,13 +24,13 @@ pub struct Stored {
 
 impl Stored {
     /// Adds a row; false if it has too few bytes.
-    pub fn add(&mut self, start: i64, id: u32, fields: &[u8], is_float: &[bool]) -> bool {
+    pub fn add(&mut self, start: i64, id: u32, fields: &[u8], forms: &[Form]) -> bool {
         let index = self.by_slice.entry(start).or_default();
         if index.get(id) != NONE {
             return true;
         }
         self.columns.iter_mut().for_each(Accumulator::push);
-        if !rows::decode(&mut self.columns, self.rows as usize, fields, is_float) {
+        if !rows::decode(&mut self.columns, self.rows as usize, fields, forms) {
             return false;
         }
         index.insert(id, self.rows);
@@ -68,7 +69,7 @@ impl Table {
         at: usize,
     ) -> Taken {
         let mut known_header = rows::header(&self.tags);
-        let mut is_float: Vec<bool> = self.tags.iter().map(|tag| tag == rows::FLOAT).collect();
+        let mut forms: Vec<Form> = self.tags.iter().map(|tag| rows::form(tag)).collect();
         if purpose == Purpose::Read && self.stored.columns.is_empty() {
             self.stored.columns = self.slots.columns.iter().map(Accumulator::like).collect();
         }
@@ -102,14 +103,14 @@ impl Table {
                 {
                     return Taken::Types(i, tags.into_iter().map(String::from).collect());
                 }
-                is_float = tags.iter().map(|&tag| tag == rows::FLOAT).collect();
+                forms = tags.iter().map(|&tag| rows::form(tag)).collect();
                 known_header = row[..row.len() - fields.len()].to_vec();
             }
             let fields = &row[known_header.len()..];
             let id = held.unwrap_or_else(|| intern(&mut self.keys, &mut self.fresh, tag, body));
             let is_read = match purpose {
-                Purpose::Hold => self.hold(number, id, fields, &is_float),
-                Purpose::Read => self.stored.add(start, id, fields, &is_float),
+                Purpose::Hold => self.hold(number, id, fields, &forms),
+                Purpose::Read => self.stored.add(start, id, fields, &forms),
             };
             if !is_read {
                 return Taken::Unreadable(i);
@@ -118,9 +119,9 @@ impl Table {
         Taken::All
     }
 
-    fn hold(&mut self, number: u32, id: u32, fields: &[u8], is_float: &[bool]) -> bool {
+    fn hold(&mut self, number: u32, id: u32, fields: &[u8], forms: &[Form]) -> bool {
         let slot = self.slots.take(&mut self.keys, number, id);
-        if !rows::decode(&mut self.slots.columns, slot as usize, fields, is_float) {
+        if !rows::decode(&mut self.slots.columns, slot as usize, fields, forms) {
             self.slots.release(&mut self.keys, slot);
             return false;
         }

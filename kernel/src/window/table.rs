@@ -76,11 +76,10 @@ impl Table {
     /// Makes room for values of wider types, all of them known.
     pub fn widen(&mut self, tags: Vec<String>) {
         for (i, tag) in tags.iter().enumerate() {
-            if tag == rows::FLOAT {
-                self.slots.columns[i].widen();
-                if let Some(column) = self.stored.columns.get_mut(i) {
-                    column.widen();
-                }
+            let form = rows::form(tag);
+            self.slots.columns[i].widen(form);
+            if let Some(column) = self.stored.columns.get_mut(i) {
+                column.widen(form);
             }
         }
         self.tags = tags;
@@ -149,7 +148,8 @@ impl Table {
         }
         let mut blocks = Vec::new();
         let header = rows::header(&self.tags);
-        let width = header.len() + slots.width();
+        let has_text = slots.columns.iter().any(|column| column.texts().is_some());
+        let width = (!has_text).then(|| header.len() + slots.width());
         for (start, rows) in changed {
             let prefix = [&self.prefix, &slice_to_state(start)[..]].concat();
             add_blocks(

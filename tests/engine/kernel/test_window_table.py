@@ -15,6 +15,7 @@ from riverrun.engine.batch import KEY, TIME, key_series
 from riverrun.engine.cache_budget import CacheBudget
 from riverrun.engine.kernel import window_table as subject
 from riverrun.engine.kernel.window_table import KernelWindowTable
+from riverrun.engine.reference import window_table as reference
 from riverrun.engine.reference.window_table import ReferenceWindowTable
 from riverrun.state import Delta
 from riverrun.state.memory import MemoryStore
@@ -42,7 +43,7 @@ VALUES: dict[str, tuple[Any, list[Any]]] = {
 OTHERS: dict[str, tuple[Any, list[Any]]] = {
     "date": (pl.Date, [None, dt.date(2026, 1, 2), dt.date(1900, 1, 1)]),
     "datetime": (pl.Datetime("us", "UTC"), [None, dt.datetime(2026, 1, 2, tzinfo=dt.UTC)]),
-    "text": (pl.String, [None, "b", "a"]),
+    "text": (pl.String, [None, "b", "a", "", "é", "longer than any view holds " * 12]),
     "bool": (pl.Boolean, [None, True, False]),
 }
 
@@ -189,6 +190,28 @@ class Pair:
     cached_bytes=0,
 )
 @example(
+    # And of text beside a number in the store, which Python cannot compare either.
+    history=[
+        ("add", "text", "int", "", [(0, 0, 0)]),
+        ("overflow", 1, 0),
+        ("reopen", False),
+        ("add", "text", "int", "text", [(1, 0, 1)]),
+    ],
+    names={"low"},
+    cached_bytes=0,
+)
+@example(
+    # The type of values that are all null is known as soon as those of a later window are read.
+    history=[
+        ("add", "text", "int", "", [(0, 20, 0)]),
+        ("reopen", False),
+        ("add", "text", "null", "", [(0, 0, 0), (0, 10, 0), (1, 10, 0)]),
+        ("read", 0, 2, (2, 1)),
+    ],
+    names={"low", "n", "present", "average", "total"},
+    cached_bytes=0,
+)
+@example(
     # The order of the types of keys is the same, however many windows are read together.
     history=[
         ("add", "text", "int", "", [(0, 0, 0)]),
@@ -206,7 +229,9 @@ def test_any_history_gives_the_same_on_both_planes(
     kinds = {name: kind for name, kind in KINDS.items() if name in names}
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(subject, "_LOADED_ROWS_MAX", 3)
-        patch.setattr(subject, "_FRAME_ROWS_MAX", 5)
+        for module in (subject, reference):
+            # Windows that are read together have columns of the same types.
+            patch.setattr(module, "_FRAME_ROWS_MAX", 5)
         run(Pair(kinds, cached_bytes), history)
 
 
@@ -245,6 +270,45 @@ def run(pair: Pair, history: list[Any]) -> None:
         pair.both(slices_of)
     pair.both(rows_of, [-100], 1000)
     pair.barrier()
+
+
+def texts(keys: int, length: int) -> pl.DataFrame:
+    return pl.DataFrame(
+        {
+            KEY: [f"key {number}" for number in range(keys)],
+            TIME: list(range(keys)),
+            "name": [chr(97 + number % 26) * (length + number % 2) for number in range(keys)],
+        },
+        schema_overrides={TIME: pl.Int64},
+    )
+
+
+def test_text_is_kept_natively_in_blocks_of_bounded_size_and_read_again() -> None:
+    store, frame = MemoryStore(), texts(keys=2_000, length=300)
+    table = KernelWindowTable({"name": "last"}, PREFIX, store)
+    table.update(frame, pl.Series([0] * len(frame)))
+    delta = Delta()
+    table.drain_delta(delta)
+    assert len(delta.blocks) > 1
+    assert max(len(block.data) for block in delta.blocks) <= 256 * 1024
+    store.apply(delta, b"")
+    for reader in (table, KernelWindowTable({"name": "last"}, PREFIX, store)):
+        found = pl.concat(reader.read([0], 1)).sort(KEY)
+        assert found.get_column("name").equals(frame.sort(KEY).get_column("name"))
+        assert reader._reference is None
+
+
+def test_text_that_went_away_leaves_no_memory_behind() -> None:
+    table = KernelWindowTable({"name": "max"}, PREFIX, MemoryStore())
+    sizes: list[int] = []
+    for start in range(3):
+        frame = texts(keys=500, length=1_000)
+        table.update(frame, pl.Series([start] * len(frame)))
+        sizes.append(table.cached_bytes)
+        table.remove_below(start + 1)
+        table.drain_delta(Delta())
+    assert sizes[0] == sizes[1] == sizes[2] > 500_000
+    assert table.cached_bytes < 1_000
 
 
 def test_keys_that_went_away_leave_no_memory_behind() -> None:
