@@ -43,6 +43,7 @@ if TYPE_CHECKING:
 _FRAME_ROWS_MAX = 100_000
 _LOADED_ROWS_MAX = 10_000  # rows read from the store at a time
 _WINDOWS_MAX = 10_000  # looked at for one frame
+_BLOCK_BYTES_MAX = 256 * 1024  # of blocks of several rows
 
 
 class _NotNativeError(Exception):
@@ -316,8 +317,12 @@ class KernelWindowTable:
                 (self._prefix + slice_to_state(first), self._prefix + slice_to_state(end))
             )
             self._removed = None
-        blocks = self._rows.drain(self._cache.limit_bytes())
-        delta.blocks += [RowBlock(*block) for block in blocks]
+        for block in (RowBlock(*each) for each in self._rows.drain(self._cache.limit_bytes())):
+            if len(block.data) <= _BLOCK_BYTES_MAX:
+                delta.blocks.append(block)
+            else:
+                # One row of long text: what is no block is compressed before it may be too large.
+                delta.puts.update(block.items())
         self._cache.held_bytes = self.cached_bytes
 
     def _handed_over(self) -> ReferenceWindowTable:

@@ -18,6 +18,7 @@ from riverrun.engine.kernel.window_table import KernelWindowTable
 from riverrun.engine.reference import window_table as reference
 from riverrun.engine.reference.window_table import ReferenceWindowTable
 from riverrun.state import Delta
+from riverrun.state.encoding import decode_delta, encode_delta
 from riverrun.state.memory import MemoryStore
 from tests.engine.window_cases import KINDS, PREFIX, SLICE_MS
 
@@ -296,6 +297,20 @@ def test_text_is_kept_natively_in_blocks_of_bounded_size_and_read_again() -> Non
         found = pl.concat(reader.read([0], 1)).sort(KEY)
         assert found.get_column("name").equals(frame.sort(KEY).get_column("name"))
         assert reader._reference is None
+
+
+def test_text_too_long_for_a_block_goes_to_the_changelog_compressed() -> None:
+    store, frame = MemoryStore(), texts(keys=5, length=3_000_000)
+    table = KernelWindowTable({"name": "first"}, PREFIX, store)
+    table.update(frame, pl.Series([0] * len(frame)))
+    delta = Delta()
+    table.drain_delta(delta)
+    pieces = encode_delta(delta)
+    assert len(pieces) >= 1
+    assert max(map(len, pieces)) < 1_000_000
+    store.apply(decode_delta(pieces), b"")
+    found = pl.concat(KernelWindowTable({"name": "first"}, PREFIX, store).read([0], 1))
+    assert found.get_column("name").to_list() == frame.get_column("name").to_list()
 
 
 def test_text_that_went_away_leaves_no_memory_behind() -> None:
