@@ -171,14 +171,14 @@ async def check(log: Log, run: Run, stream: OrderStream) -> int:
 
 
 def _both(job: str, stream: OrderStream, values: list[bytes]) -> tuple[pl.DataFrame, pl.DataFrame]:
-    if job in ("window", "python"):
-        expected = stream.expected_window(AMOUNT_MIN if job == "python" else 0.0)
-        return expected, parse(values, expected).sort("window_start", "user")
+    if job == "filter":
+        expected = stream.expected_filter()
+        return expected, parse(values, expected).sort("order")
     if job == "session":
         expected = stream.expected_sessions()
-        return expected, parse(values, expected).sort("window_start", "user")
-    expected = stream.expected_filter()
-    return expected, parse(values, expected).sort("order")
+    else:
+        expected = stream.expected_window(AMOUNT_MIN if job == "python" else 0.0)
+    return expected, parse(values, expected).sort("window_start", "user")
 
 
 def _difference(run: Run, found: pl.DataFrame, expected: pl.DataFrame) -> str:

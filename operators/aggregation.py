@@ -51,16 +51,23 @@ class Aggregation:
     def open_slices(self, context: OperatorContext) -> SliceStore:
         """Open the tables of a step: in the data plane if it knows all aggregates."""
         inputs = AggregateInputs(self.aggregates)
-        kinds: dict[str, AggregateKind] = {
-            name: a.kind for name, a in self.aggregates.items() if is_built_in(a)
-        }
-        if self.reduce is None and len(kinds) == len(self.aggregates):
+        kinds = self.built_in_kinds()
+        if kinds is not None:
             name = f"{context.step}/table"
             prefix = context.state.open_prefix(name)
             table = context.plane.window_table(kinds, prefix, context.state.reader)
             context.state.register(name, table)
             return PlaneSlices(table, inputs, self.shape, context.failures)
         return ObjectSlices(self.folds(), inputs, self.shape, context)
+
+    def built_in_kinds(self) -> dict[str, AggregateKind] | None:
+        """Return what a data plane is to compute, None if something is the user's own."""
+        if self.reduce is not None:
+            return None
+        kinds: dict[str, AggregateKind] = {
+            name: a.kind for name, a in self.aggregates.items() if is_built_in(a)
+        }
+        return kinds if len(kinds) == len(self.aggregates) else None
 
     def check_merges(self) -> None:
         """Check that results of parts of a window can be put together.

@@ -6,7 +6,6 @@ from typing import TYPE_CHECKING, Protocol
 
 from riverrun.engine.plane import OutOfScopeError
 
-from .aggregates import is_built_in
 from .object_sessions import ObjectSessions
 
 if TYPE_CHECKING:
@@ -16,7 +15,7 @@ if TYPE_CHECKING:
 
     from riverrun.engine.batch import Batch
     from riverrun.engine.operator import OperatorContext
-    from riverrun.engine.plane import AggregateKind, SessionTable
+    from riverrun.engine.plane import SessionTable
     from riverrun.state import Delta
 
     from .aggregation import Aggregation
@@ -119,10 +118,8 @@ def open_sessions(
     prefix = context.state.open_prefix(name)
     objects = ObjectSessions(aggregation, gap_ms, lateness_ms, prefix, context)
     sessions: SessionStore = objects
-    kinds: dict[str, AggregateKind] = {
-        name: a.kind for name, a in aggregation.aggregates.items() if is_built_in(a)
-    }
-    if aggregation.reduce is None and len(kinds) == len(aggregation.aggregates):
+    kinds = aggregation.built_in_kinds()
+    if kinds is not None:
         table = context.plane.session_table(
             kinds,
             aggregation.input_types or {},

@@ -51,11 +51,9 @@ async def unhurried_sha256(path: Path) -> str:
     digest = hashlib.sha256()
 
     def steps() -> Iterator[None]:
-        with path.open("rb", buffering=0) as file:
-            piece = memoryview(bytearray(PIECE_BYTES))
-            while count := file.readinto(piece):
-                digest.update(piece[:count])
-                yield
+        for piece in _pieces(path):
+            digest.update(piece)
+            yield
 
     await unhurried(steps())
     return digest.hexdigest()
@@ -70,11 +68,18 @@ def copy_steps(source: Path, target: Path) -> Iterator[None]:
         FileExistsError: ``target`` is there.
         OSError: One of them cannot be read or written.
     """
-    with source.open("rb", buffering=0) as reader, target.open("xb", buffering=0) as writer:
-        piece = memoryview(bytearray(PIECE_BYTES))
-        while count := reader.readinto(piece):
-            rest = piece[:count]
+    with target.open("xb", buffering=0) as writer:
+        for piece in _pieces(source):
+            rest = piece
             while rest:
                 rest = rest[writer.write(rest) :]
             _sync_data(writer.fileno())
             yield
+
+
+def _pieces(path: Path) -> Iterator[memoryview]:
+    """Yield what is in a file; a piece is valid until the next one."""
+    with path.open("rb", buffering=0) as file:
+        piece = memoryview(bytearray(PIECE_BYTES))
+        while count := file.readinto(piece):
+            yield piece[:count]

@@ -6,10 +6,10 @@ use std::collections::{BTreeSet, HashMap};
 
 use foldhash::fast::RandomState;
 
+use crate::window::input::intern;
 use crate::window::keys::Interner;
-
-const SIGN: u64 = 1 << 63;
-const TIME_BYTES: usize = 8;
+// A time is written as the start of a slice is.
+use crate::window::table::{SLICE_BYTES, slice_from_state, slice_to_state};
 
 /// Bytes of a timer: its place in the tree, and in a map while it is new.
 const TIMER_BYTES: usize = 64;
@@ -100,9 +100,9 @@ impl Timers {
     pub fn missing(&self, time: i64) -> Option<(Vec<u8>, Vec<u8>)> {
         let is_missing = self.loaded_to != i64::MAX && self.loaded_to <= time;
         is_missing.then(|| {
-            let end = [&self.prefix, &time_bytes(time)[..], &[u8::MAX]].concat();
+            let end = [&self.prefix, &slice_to_state(time)[..], &[u8::MAX]].concat();
             (
-                [&self.prefix, &time_bytes(self.loaded_to)[..]].concat(),
+                [&self.prefix, &slice_to_state(self.loaded_to)[..]].concat(),
                 end,
             )
         })
@@ -112,16 +112,12 @@ impl Timers {
     pub fn take_stored(&mut self, keys: &mut Interner, names: &[impl AsRef<[u8]>]) -> bool {
         for name in names {
             let rest = name.as_ref().strip_prefix(self.prefix.as_slice());
-            let parts = rest.and_then(|rest| rest.split_first_chunk::<TIME_BYTES>());
+            let parts = rest.and_then(|rest| rest.split_first_chunk::<SLICE_BYTES>());
             let Some((time, [tag, body @ ..])) = parts else {
                 return false;
             };
-            let time = (u64::from_be_bytes(*time) ^ SIGN) as i64;
-            let hash = keys.hash(*tag, body);
-            let id = keys
-                .find(hash, *tag, body)
-                .unwrap_or_else(|| keys.insert(hash, *tag, body));
-            let timer = (time, id);
+            let id = intern(keys, &mut Vec::new(), *tag, body);
+            let timer = (slice_from_state(*time), id);
             // What the last two epochs removed the store may have still.
             let is_gone = [&self.changed, &self.before]
                 .iter()
@@ -189,12 +185,8 @@ impl Timers {
     }
 
     fn name(&self, keys: &Interner, (time, id): Timer) -> Vec<u8> {
-        [&self.prefix, &time_bytes(time)[..], keys.key(id)].concat()
+        [&self.prefix, &slice_to_state(time)[..], keys.key(id)].concat()
     }
-}
-
-fn time_bytes(time: i64) -> [u8; TIME_BYTES] {
-    (time as u64 ^ SIGN).to_be_bytes()
 }
 
 #[cfg(test)]
@@ -239,7 +231,7 @@ mod tests {
         drained(&mut timers, &mut keys);
         timers.evict(&mut keys);
         let (start, end) = timers.missing(0).unwrap();
-        let names = [-5, 5].map(|time| [b"T", &time_bytes(time)[..], b"sa"].concat());
+        let names = [-5, 5].map(|time| [b"T", &slice_to_state(time)[..], b"sa"].concat());
         assert!(start <= names[0] && names[0] < end && end <= names[1]);
         assert!(timers.take_stored(&mut keys, &names[..1]));
         timers.set_loaded(0);

@@ -103,11 +103,21 @@ impl Accumulator {
 
     /// Returns the bytes of a row, here and stored, without those of text.
     pub fn width(&self) -> usize {
+        self.stored_width(if self.texts().is_some() {
+            Form::Text
+        } else {
+            Form::Int
+        })
+    }
+
+    /// Returns the bytes of a stored row whose values are in a form, without those of text.
+    pub fn stored_width(&self, form: Form) -> usize {
+        let value = if form == Form::Text { 0 } else { 8 };
         match self {
             Self::Count(_) | Self::Sum(_) => 8,
-            Self::Extreme { values, .. } => 1 + fixed_width(values),
             Self::Mean(..) => 16,
-            Self::ByTime { values, .. } => 9 + fixed_width(values),
+            Self::Extreme { .. } => 1 + value,
+            Self::ByTime { .. } => 9 + value,
         }
     }
 
@@ -467,11 +477,4 @@ fn comes_in(is_first: bool, time: i64, held: i64) -> bool {
 
 fn column_nulls(column: &Int64Array) -> Option<&NullBuffer> {
     arrow_array::Array::nulls(column)
-}
-
-fn fixed_width(values: &Values) -> usize {
-    match values {
-        Values::Int(_) | Values::Float(_) => 8,
-        Values::Text(_) => 0,
-    }
 }

@@ -74,9 +74,9 @@ fn add_varying(
     encode: impl Fn(u32, &mut Vec<u8>),
 ) {
     let (mut values, mut lengths) = (Vec::new(), Vec::new());
-    let (mut begin, mut size) = (0, 0);
+    let head = FIXED_BYTES + prefix.len();
+    let (mut begin, mut size) = (0, head);
     let mut add = |rows: &[(u32, u32)], values: &[u8], lengths: &[u32], size: usize| {
-        let size = FIXED_BYTES + prefix.len() + size;
         blocks.push(block(
             prefix,
             keys,
@@ -97,7 +97,7 @@ fn add_varying(
             add(&rows[begin..i], &values[..start], &lengths, size);
             values.drain(..start);
             lengths.clear();
-            (begin, size) = (i, 0);
+            (begin, size) = (i, head);
         }
         lengths.push(len as u32);
         size += more;

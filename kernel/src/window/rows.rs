@@ -128,7 +128,7 @@ fn encode_texts(columns: &[Accumulator], at: usize, into: &mut Vec<u8>) {
 pub fn decode(columns: &mut [Accumulator], at: usize, fields: &[u8], forms: &[Form]) -> bool {
     let mut rest = fields;
     for (column, &form) in columns.iter_mut().zip(forms) {
-        let Some((field, after)) = rest.split_at_checked(stored_width(column, form)) else {
+        let Some((field, after)) = rest.split_at_checked(column.stored_width(form)) else {
             return false;
         };
         rest = after;
@@ -158,17 +158,6 @@ pub fn decode(columns: &mut [Accumulator], at: usize, fields: &[u8], forms: &[Fo
         }
     }
     decode_texts(columns, at, rest, forms).is_some()
-}
-
-/// Returns the bytes of the fields of a row whose values are in a form.
-fn stored_width(column: &Accumulator, form: Form) -> usize {
-    let value = if form == Form::Text { 0 } else { 8 };
-    match column {
-        Accumulator::Count(_) | Accumulator::Sum(_) => 8,
-        Accumulator::Mean(..) => 16,
-        Accumulator::Extreme { .. } => 1 + value,
-        Accumulator::ByTime { .. } => 9 + value,
-    }
 }
 
 /// Sets the texts of a row from what is behind its fields; None if there are not as many as values.

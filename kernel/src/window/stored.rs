@@ -7,7 +7,7 @@ use super::accumulators::Accumulator;
 use super::input::intern;
 use super::rows;
 use super::slices::Index;
-use super::table::{SIGN, SLICE_BYTES, Table};
+use super::table::{SLICE_BYTES, Table, slice_from_state};
 use super::values::Form;
 
 /// Rows that were read from the store for a reading, and are not held.
@@ -133,7 +133,7 @@ impl Table {
     fn split_name<'a>(&self, name: &'a [u8]) -> Option<(i64, &'a [u8])> {
         let rest = name.strip_prefix(self.prefix.as_slice())?;
         let (start, key) = rest.split_first_chunk::<SLICE_BYTES>()?;
-        (!key.is_empty()).then_some(((u64::from_be_bytes(*start) ^ SIGN) as i64, key))
+        (!key.is_empty()).then_some((slice_from_state(*start), key))
     }
 }
 

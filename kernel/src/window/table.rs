@@ -13,11 +13,16 @@ use super::update::Pending;
 
 /// Bytes of a slice's start in a state key.
 pub const SLICE_BYTES: usize = 8;
-pub(super) const SIGN: u64 = 1 << 63;
+const SIGN: u64 = 1 << 63;
 
 /// Returns a slice start as 8 bytes that sort like the number.
 pub fn slice_to_state(start: i64) -> [u8; SLICE_BYTES] {
     (start as u64 ^ SIGN).to_be_bytes()
+}
+
+/// Returns the number that sorts like its 8 bytes.
+pub fn slice_from_state(bytes: [u8; SLICE_BYTES]) -> i64 {
+    (u64::from_be_bytes(bytes) ^ SIGN) as i64
 }
 
 /// Keyed window aggregates; see `WindowTable` in `engine/plane.py`.
