@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import statistics
 import tempfile
 import time
@@ -155,6 +156,8 @@ async def _checkpoint(held: HeldState, broker: str, folder: str, seconds: float)
     exactly_once = engine.run
     engine.run = replace(exactly_once, guarantee="at_least_once")
     await held.restart()
+    # What building the state wrote, a gigabyte each for broker and store, is no snapshot's.
+    await asyncio.to_thread(os.sync)
     load = Load("visits", RATE, int((WARM_UP_S + seconds) * RATE))
     seen: list[tuple[float, float]] = []
     watch = asyncio.create_task(_watch(engine.state_dir / "checkpoints", seen))

@@ -63,7 +63,7 @@ class SnapshotTarget(Protocol):
         """
         ...
 
-    def discard_checkpoint(self, checkpoint: Path) -> None:
+    async def discard_checkpoint(self, checkpoint: Path) -> None:
         """Remove a checkpoint from local disk."""
         ...
 
@@ -150,7 +150,7 @@ class SnapshotCycle:
                 self._failpoint("after_checkpoint")
                 ref = await self._upload_from(path, held, owner)
         finally:
-            self._target.discard_checkpoint(path)
+            await self._target.discard_checkpoint(path)
         if ref is not None:
             self._failpoint("after_snapshot_upload")
         return ref

@@ -196,9 +196,9 @@ class BlobSnapshots:
             floor = min(floor, manifest.changelog_offset)
         return floor
 
-    def discard_checkpoint(self, checkpoint: Path) -> None:
+    async def discard_checkpoint(self, checkpoint: Path) -> None:
         """Remove a checkpoint from local disk."""
-        shutil.rmtree(checkpoint, ignore_errors=True)
+        await asyncio.to_thread(shutil.rmtree, checkpoint, ignore_errors=True)
 
 
 def blob_snapshot_cycle(

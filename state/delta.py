@@ -6,10 +6,13 @@ from bisect import bisect_right
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
+from .unhurried import no_rest
+
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
     from .row_block import RowBlock
+    from .unhurried import Rest
 
 Range = tuple[bytes, bytes]
 """A half-open range ``[start, end)`` of state keys."""
@@ -87,8 +90,11 @@ class Delta:
             self.puts.update(later.puts)
         self.blocks += later.blocks
 
-    def unfolded(self) -> Delta:
+    def unfolded(self, rest: Rest = no_rest) -> Delta:
         """Return the same changes without blocks: this delta itself where it has none.
+
+        Args:
+            rest: Called after each block.
 
         Raises:
             ValueError: A block is damaged.
@@ -96,11 +102,14 @@ class Delta:
         if not self.blocks:
             return self
         plain = Delta(dict(self.puts), set(self.deletes), list(self.range_deletes), self.blocks)
-        plain.unfold()
+        plain.unfold(rest)
         return plain
 
-    def unfold(self) -> None:
+    def unfold(self, rest: Rest = no_rest) -> None:
         """Make single changes of all blocks.
+
+        Args:
+            rest: Called after each block.
 
         Raises:
             ValueError: A block is damaged.
@@ -111,6 +120,7 @@ class Delta:
             if self.deletes:
                 self.deletes.difference_update(keys)
             self.puts.update(zip(keys, values, strict=True))
+            rest()
 
     def unfold_at(self, keys: Iterable[bytes]) -> None:
         """Make single changes of the blocks if one of ``keys`` might be in any."""

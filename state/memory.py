@@ -10,12 +10,14 @@ import msgspec
 
 from .delta import merge_ranges
 from .errors import StateError, StoreCorruptError
+from .unhurried import no_rest
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
     from pathlib import Path
 
     from .delta import Delta
+    from .unhurried import Rest
 
 CHECKPOINT_FILE = "memory-store.msgpack"
 
@@ -71,9 +73,9 @@ class MemoryStore:
         rows = self._rows
         return iter([(key, rows[key]) for key in self._keys_between(start, end)])
 
-    def apply(self, delta: Delta, meta: bytes) -> None:
+    def apply(self, delta: Delta, meta: bytes, rest: Rest = no_rest) -> None:
         """Apply a committed epoch; ``meta`` is that of the newest."""
-        rows, delta = self._rows, delta.unfolded()
+        rows, delta = self._rows, delta.unfolded(rest)
         for start, end in merge_ranges(delta.range_deletes):
             for key in self._keys_between(start, end):
                 del rows[key]

@@ -17,12 +17,14 @@ from typing import TYPE_CHECKING
 
 from .delta import Delta, Range, range_covering
 from .errors import StateError
+from .unhurried import Turns, no_rest
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
     from pathlib import Path
 
     from .store import StateStore
+    from .unhurried import Rest
 
 HARD_LIMIT_FACTOR = 2
 """At this multiple of a threshold ``apply`` drains by itself, so that memory stays bounded."""
@@ -55,6 +57,9 @@ class OverlayStore:
     One thread may read and apply while another drains, flushes or checkpoints. ``apply`` touches
     memory only (short of the hard limit); after it, ask ``should_drain`` and, if so, have
     ``drain`` called on a thread.
+
+    Attributes:
+        is_waited_for: Whether ``apply`` waits for the drain under way, which then has no rests.
     """
 
     def __init__(self, base: StateStore, *, limits: OverlayLimits | None = None) -> None:
@@ -64,6 +69,7 @@ class OverlayStore:
         self._draining: _Layer | None = None
         self._lock = Lock()  # the layers; held briefly, never during I/O
         self._drain_lock = Lock()  # one drain at a time
+        self.is_waited_for = False
 
     def get_many(self, keys: Sequence[bytes]) -> list[bytes | None]:
         """Return the value of each key, None where there is none."""
@@ -101,7 +107,12 @@ class OverlayStore:
             self._pending.merge(delta, meta)
             overfull = self._exceeds(HARD_LIMIT_FACTOR)
         if overfull:
-            self.drain()
+            self.is_waited_for = True
+            try:
+                with self._drain_lock:
+                    self._drain(no_rest)
+            finally:
+                self.is_waited_for = False
 
     def should_drain(self) -> bool:
         """Return whether enough is pending for a drain to be worth it."""
@@ -109,12 +120,12 @@ class OverlayStore:
             return self._exceeds(1)
 
     def drain(self) -> None:
-        """Write to the base what is pending now. Slow: call it on a thread.
+        """Write to the base what is pending now. Slow, with rests: call it on a thread.
 
         If it fails, what was to be written stays readable here and the next drain tries again.
         """
         with self._drain_lock:
-            self._drain()
+            self._drain(self._rests())
 
     def meta(self) -> bytes | None:
         """Return the ``meta`` of the newest applied epoch, None for a new store."""
@@ -126,21 +137,21 @@ class OverlayStore:
         return self._base.meta()
 
     def checkpoint(self, target: Path) -> bytes | None:
-        """Drain, then write an immutable copy to ``target``. Slow: call it on a thread.
+        """Drain, then write an immutable copy to ``target``. Slow, with rests, as ``drain`` is.
 
         Returns:
             The ``meta`` of the epoch in the copy. Epochs applied meanwhile are not in it.
         """
         with self._drain_lock:
-            self._drain()
+            self._drain(self._rests())
             return self._base.checkpoint(target)
 
     def close(self) -> None:
         """Drain if that is possible, and release the base."""
         try:
             # Saves the next start a replay; if the disk is full, the replay does it.
-            with suppress(StateError):
-                self.drain()
+            with suppress(StateError), self._drain_lock:
+                self._drain(no_rest)
         finally:
             self._base.close()
 
@@ -152,25 +163,34 @@ class OverlayStore:
             or pending.delta.block_bytes >= limits.block_bytes * factor
         )
 
-    def _drain(self) -> None:
+    def _rests(self) -> Rest:
+        turns = Turns()
+
+        def rest() -> None:
+            if not self.is_waited_for:
+                turns.rest()
+
+        return rest
+
+    def _drain(self, rest: Rest) -> None:
         if self._draining is not None:
-            self._write_draining()
+            self._write_draining(rest)
         with self._lock:
             if self._pending.meta is None:
                 return
             self._draining, self._pending = self._pending, _Layer(None)
             self._draining.is_shared = True
-        self._write_draining()
+        self._write_draining(rest)
 
-    def _write_draining(self) -> None:
+    def _write_draining(self, rest: Rest) -> None:
         layer = self._draining
         assert layer is not None
         assert layer.meta is not None
         # Not under the lock, which would keep readers waiting. They may do the same meanwhile.
-        plain = layer.delta.unfolded()
+        plain = layer.delta.unfolded(rest)
         with self._lock:
             layer.take(plain)
-        self._base.apply(plain, layer.meta)
+        self._base.apply(plain, layer.meta, rest)
         with self._lock:
             self._draining = None
 

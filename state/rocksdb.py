@@ -30,19 +30,21 @@ from rocksdict import (
 )
 
 from .errors import StateDirectoryFullError, StateDirectoryInUseError, StateError, StoreCorruptError
+from .unhurried import no_rest
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
     from .delta import Delta
+    from .unhurried import Rest
 
 _MIB = 1024 * 1024
 _ROW = b"d"
 _META_KEY = b"m"
 
-BATCH_ROWS = 2_000
+BATCH_ROWS = 500
 """Most rows in one write: it holds the GIL, so this bounds the stall of every other thread."""
-BATCH_BYTES = _MIB
+BATCH_BYTES = _MIB // 4
 """Most bytes in one write, but for a row that is larger by itself; for the same reason."""
 
 
@@ -183,13 +185,13 @@ class RocksDbStore:
         self._scans.add(scan)
         return scan
 
-    def apply(self, delta: Delta, meta: bytes) -> None:
+    def apply(self, delta: Delta, meta: bytes, rest: Rest = no_rest) -> None:
         """Apply a committed epoch and remember ``meta`` with it.
 
         Durable at the next ``flush``. After an error the store is to be closed; what it holds is
         still a committed epoch plus a part of the next, which a replay completes.
         """
-        delta = delta.unfolded()
+        delta = delta.unfolded(rest)
         try:
             batch = WriteBatch(raw_mode=True)
             for start, end in delta.range_deletes:
@@ -199,6 +201,7 @@ class RocksDbStore:
             for key, value in _rows_of(delta):
                 if count == BATCH_ROWS or size > BATCH_BYTES:
                     self._db.write(batch, self._write_options)
+                    rest()
                     batch = WriteBatch(raw_mode=True)
                     count = size = 0
                 count += 1

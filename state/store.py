@@ -4,11 +4,14 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Protocol
 
+from .unhurried import no_rest
+
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
     from pathlib import Path
 
     from .delta import Delta
+    from .unhurried import Rest
 
 
 class StateReader(Protocol):
@@ -29,11 +32,16 @@ class StateReader(Protocol):
 class StateStore(StateReader, Protocol):
     """One task's state. It has one owner: the task that opened it."""
 
-    def apply(self, delta: Delta, meta: bytes) -> None:
+    def apply(self, delta: Delta, meta: bytes, rest: Rest = no_rest) -> None:
         """Apply a committed epoch and remember ``meta`` (its commit record) with it.
 
         Atomic with respect to a crash in the sense that matters: deltas are absolute, and
         ``meta`` never becomes durable before the changes it speaks of.
+
+        Args:
+            delta: What the epoch changed.
+            meta: Its commit record.
+            rest: Called now and then, so that other threads get the interpreter.
         """
         ...
 

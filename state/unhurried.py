@@ -5,21 +5,32 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import os
+import time
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
     from pathlib import Path
 
-PIECE_BYTES = 4 * 1024 * 1024
-"""Read, hashed or written at a time. Of a few pieces only the GIL is asked for seldom, and a piece
-is short enough for a disk or a processor that others wait for."""
+    Rest = Callable[[], None]
+    """Called between two pieces of work; returns when the next one may begin."""
+
+PIECE_BYTES = 1024 * 1024
+"""Read, hashed or written at a time: a millisecond, about, of a processor or of a disk that others
+wait for."""
 
 REST_FACTOR = 3
 """How many times as long as a piece took is the rest after it: the work takes a quarter of a
 processor or of a disk, and less the more others want of it."""
 
 REST_MAX_S = 0.1
+
+TURN_S = 0.0005
+"""How long work on Python objects goes on before it lets other threads have the interpreter."""
+
+TURN_REST_S = 0.001
+"""For how long. A record asks for the interpreter many times on its way, and each time it would
+wait for the end of a turn."""
 
 # On systems without it the file's times are written as well.
 _sync_data = getattr(os, "fdatasync", os.fsync)
@@ -40,6 +51,30 @@ async def unhurried(steps: Iterator[None]) -> None:
 
 
 _OVER = object()
+
+
+def no_rest() -> None:
+    """Go on at once."""
+
+
+class Turns:
+    """Rests of a thread that works on Python objects beside processing.
+
+    Example:
+        >>> turns = Turns()
+        >>> for piece in pieces:
+        ...     work_on(piece)
+        ...     turns.rest()
+    """
+
+    def __init__(self) -> None:
+        self._began_s = time.perf_counter()
+
+    def rest(self) -> None:
+        """Rest if this turn has taken its time."""
+        if time.perf_counter() - self._began_s > TURN_S:
+            time.sleep(TURN_REST_S)
+            self._began_s = time.perf_counter()
 
 
 async def unhurried_sha256(path: Path) -> str:

@@ -52,7 +52,7 @@ class Target:
         self.done.append(f"collect {committed.id}")
         return self.floor
 
-    def discard_checkpoint(self, checkpoint: Path) -> None:
+    async def discard_checkpoint(self, checkpoint: Path) -> None:
         self.done.append("discard")
 
 

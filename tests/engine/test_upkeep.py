@@ -9,9 +9,12 @@ import pytest
 
 from riverrun.engine.upkeep import Upkeep
 from riverrun.state import Delta, MemoryStore, OverlayLimits, OverlayStore, StateDirectoryFullError
+from riverrun.state.unhurried import no_rest
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+
+    from riverrun.state.unhurried import Rest
 
 
 class Thread:
@@ -30,7 +33,7 @@ class Thread:
 class FullStore(MemoryStore):
     """Has no room."""
 
-    def apply(self, delta: Delta, meta: bytes) -> None:
+    def apply(self, delta: Delta, meta: bytes, rest: Rest = no_rest) -> None:
         raise StateDirectoryFullError("full")
 
 

@@ -28,6 +28,7 @@ from riverrun.state import (
     list_snapshots,
     restore_snapshot,
 )
+from riverrun.state.unhurried import no_rest
 
 from .virtual_loop import Process
 
@@ -50,6 +51,7 @@ if TYPE_CHECKING:
     from riverrun.engine.snapshots import SnapshotCycle
     from riverrun.engine.task_environment import TaskEnvironment
     from riverrun.state import Delta, StateStore
+    from riverrun.state.unhurried import Rest
 
 
 class Death(BaseException):
@@ -262,9 +264,9 @@ class DiskStore(MemoryStore):
         disk.open.add(task)
         self.is_open = True
 
-    def apply(self, delta: Delta, meta: bytes) -> None:
+    def apply(self, delta: Delta, meta: bytes, rest: Rest = no_rest) -> None:
         assert self.is_open, "a store is written after it was closed"
-        super().apply(delta, meta)
+        super().apply(delta, meta, rest)
         if self._disk.rng.random() < 0.2:
             self.flush()
 

@@ -69,6 +69,13 @@ def test_unfolding_changes_the_form_alone(model: dict[bytes, bytes], delta: Delt
     assert not plain.blocks
 
 
+def test_there_is_a_rest_after_each_block() -> None:
+    blocks = [RowBlock.of_rows(b"a", b"b", [(b"a1", b"%d" % n)]) for n in range(3)]
+    rests: list[None] = []
+    plain = Delta(blocks=blocks).unfolded(lambda: rests.append(None))
+    assert (plain.puts, len(rests)) == ({b"a1": b"2"}, 3)
+
+
 def test_single_changes_after_a_block_win() -> None:
     delta = Delta(blocks=[RowBlock.of_rows(b"a", b"b", [(b"a1", b"old"), (b"a2", b"old")])])
     delta.put(b"a1", b"new")

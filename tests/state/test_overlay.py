@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import threading
+import time
 from typing import TYPE_CHECKING
 
 import pytest
@@ -18,12 +19,16 @@ from riverrun.state import (
     StateDirectoryFullError,
     StateStore,
     StoreOptions,
+    unhurried,
 )
 from riverrun.state.overlay import HARD_LIMIT_FACTOR
+from riverrun.state.unhurried import no_rest
 
 if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
+
+    from riverrun.state.unhurried import Rest
 
 END = b"\xff" * 8
 SMALL = StoreOptions(cache_bytes=8 << 20, write_buffer_bytes=8 << 20, memtable_bytes=2 << 20)
@@ -57,12 +62,14 @@ class StuckStore(MemoryStore):
         self.full = False
         self.applied: list[bytes] = []
         self.during: Callable[[], None] = lambda: None
+        self.rest: Rest = no_rest
 
-    def apply(self, delta: Delta, meta: bytes) -> None:
+    def apply(self, delta: Delta, meta: bytes, rest: Rest = no_rest) -> None:
         if self.full:
             raise StateDirectoryFullError("full")
+        self.rest = rest
         self.during()
-        super().apply(delta, meta)
+        super().apply(delta, meta, rest)
         self.applied.append(meta)
 
 
@@ -155,6 +162,54 @@ def test_reads_and_applies_go_on_during_a_drain() -> None:
     base.during = lambda: None
     store.drain()
     assert base.applied == [b"0", b"1", b"2"]
+
+
+def test_a_drain_rests_unless_somebody_waits_for_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    rests: list[float] = []
+    monkeypatch.setattr(time, "sleep", rests.append)
+    monkeypatch.setattr(unhurried, "TURN_S", 0)
+    blocks = [RowBlock.of_rows(b"%d" % n, b"%d\xff" % n, [(b"%d" % n, b"")]) for n in range(3)]
+
+    store = OverlayStore(MemoryStore())
+    store.apply(Delta(blocks=blocks), b"1")
+    assert rests == []
+    store.drain()
+    assert rests == [unhurried.TURN_REST_S] * 3
+    store.apply(Delta(blocks=blocks), b"2")
+    store.close()
+    full = OverlayStore(MemoryStore(), limits=OverlayLimits(block_bytes=1))
+    full.apply(Delta(blocks=blocks), b"1")
+    assert full.get_many([b"0", b"1", b"2"]) == [b""] * 3
+    assert len(rests) == 3
+
+
+def test_a_drain_under_way_does_not_rest_any_more_when_somebody_waits_for_it(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    rests: list[float] = []
+    monkeypatch.setattr(time, "sleep", rests.append)
+    monkeypatch.setattr(unhurried, "TURN_S", 0)
+    base = StuckStore()
+    store = OverlayStore(base, limits=OverlayLimits(rows=1))
+    store.apply(Delta({b"a": b""}), b"1")
+    waiting = threading.Thread(
+        target=store.apply, args=(Delta({b"b": b"", b"c": b""}), b"2"), daemon=True
+    )
+
+    def during() -> None:
+        base.during = lambda: None
+        base.rest()
+        waiting.start()
+        deadline_s = time.monotonic() + 30
+        while store.meta() != b"2" or not store.is_waited_for:
+            assert time.monotonic() < deadline_s
+        base.rest()
+
+    base.during = during
+    store.drain()
+    waiting.join(30)
+    assert len(rests) == 1
+    assert base.applied == [b"1", b"2"]
 
 
 def test_a_checkpoint_says_which_epoch_it_holds_though_others_are_applied_meanwhile(

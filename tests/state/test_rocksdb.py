@@ -261,6 +261,21 @@ def epoch_delta(epoch: int) -> Delta:
     return delta
 
 
+def test_there_is_a_rest_between_two_writes_of_an_epoch(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("riverrun.state.rocksdb.BATCH_ROWS", 2)
+    store = RocksDbStore(tmp_path / "store", options=SMALL)
+    rests: list[bytes | None] = []
+    rows = {b"%d" % n: b"" for n in range(5)}
+
+    store.apply(Delta(rows), b"1", lambda: rests.append(store.meta()))
+
+    assert rests == [None, None]
+    assert (store.get_many(list(rows)), store.meta()) == ([b""] * 5, b"1")
+    store.close()
+
+
 WRITER = """
 import sys
 from pathlib import Path
