@@ -21,6 +21,7 @@ PACKAGES = (
     "rocksdict",
     "obstore",
     "prometheus-client",
+    "uvloop",
 )
 """What riverrun stands on."""
 

@@ -16,6 +16,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import uvloop
+
 from riverrun.engine.clock import SystemClock
 from riverrun.engine.failpoints import failpoints_from
 from riverrun.engine.graph import SourceNode
@@ -95,7 +97,8 @@ def run_worker(plan: Plan, options: WorkerOptions) -> int:
         RiverrunError: What stopped it.
         StateError: If the state directory or the storage cannot be used.
     """
-    return asyncio.run(_WorkerProcess(plan, options).run())
+    # Records pass through the loop many times: docs/decisions/0014-uvloop.md.
+    return uvloop.run(_WorkerProcess(plan, options).run())
 
 
 class _WorkerProcess:
