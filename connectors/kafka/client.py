@@ -27,6 +27,7 @@ from aiokafka.protocol.metadata import MetadataRequest
 
 from riverrun.engine.errors import LogAuthorizationError, LogUnavailableError
 
+from .answers import AnswerProtocol
 from .protocol import REFUSED, Code, Preparable, code_name
 from .security import Security
 
@@ -256,6 +257,7 @@ class KafkaClient:
                 if self._closed:
                     _hang_up(connection)
                     raise NotAnsweredError("the client is closed", sent=False)
+                AnswerProtocol.install(connection)
                 self._connections[key] = connection
                 return connection
         except _AUTHENTICATION_ERRORS as error:
