@@ -13,6 +13,7 @@ import logging
 from bisect import bisect_left
 from dataclasses import dataclass, replace
 from enum import Enum
+from functools import partial
 from typing import TYPE_CHECKING, Protocol
 
 import msgspec
@@ -357,7 +358,7 @@ async def _replay(
             overlay.apply(epoch.delta, msgspec.msgpack.encode(meta))
             replayed += 1
         if overlay.should_drain():
-            await run_blocking(overlay.drain)
+            await run_blocking(partial(overlay.drain, at_once=True))
         done = (records.offsets[-1] + 1 - base.offset if len(records) else 0) / (end - base.offset)
         if end - base.offset >= PROGRESS_OFFSETS and done >= told + 0.1:
             told = done

@@ -119,13 +119,16 @@ class OverlayStore:
         with self._lock:
             return self._exceeds(1)
 
-    def drain(self) -> None:
-        """Write to the base what is pending now. Slow, with rests: call it on a thread.
+    def drain(self, *, at_once: bool = False) -> None:
+        """Write to the base what is pending now. Slow: call it on a thread.
 
         If it fails, what was to be written stays readable here and the next drain tries again.
+
+        Args:
+            at_once: Without the rests that let records be processed meanwhile.
         """
         with self._drain_lock:
-            self._drain(self._rests())
+            self._drain(no_rest if at_once else self._rests())
 
     def meta(self) -> bytes | None:
         """Return the ``meta`` of the newest applied epoch, None for a new store."""
@@ -137,7 +140,7 @@ class OverlayStore:
         return self._base.meta()
 
     def checkpoint(self, target: Path) -> bytes | None:
-        """Drain, then write an immutable copy to ``target``. Slow, with rests, as ``drain`` is.
+        """Drain, then write an immutable copy to ``target``. Slow: call it on a thread.
 
         Returns:
             The ``meta`` of the epoch in the copy. Epochs applied meanwhile are not in it.

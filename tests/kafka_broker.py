@@ -97,14 +97,23 @@ class KafkaBroker:
         port: int | None = None,
         settings: dict[str, str] | None = None,
         jvm_flags: tuple[str, ...] = JVM_FLAGS,
+        listeners: str = "",
     ) -> None:
-        """Prepare, without starting: ``settings`` are added to ``server.properties``."""
+        """Prepare, without starting.
+
+        Args:
+            port: Of its plain listener.
+            settings: Added to ``server.properties``.
+            jvm_flags: Flags of the JVM.
+            listeners: More of them, as in ``server.properties``.
+        """
         self.port = port or free_port()
         self.address = f"127.0.0.1:{self.port}"
         self.home = Path(tempfile.mkdtemp(prefix="riverrun-kafka-"))
         self.log_file = self.home / "server.log"
         self._controller_port = free_port()
         self._settings = settings or {}
+        self._listeners = listeners
         self._jvm_flags = jvm_flags
         self._process: subprocess.Popen[bytes] | None = None
         atexit.register(self.remove)
@@ -146,6 +155,8 @@ class KafkaBroker:
         text = text.replace("CONTROLLER_PORT", str(self._controller_port))
         text = text.replace("DATA_DIR", str(self.home / "data"))
         text += "".join(f"{key}={value}\n" for key, value in self._settings.items())
+        if self._listeners:
+            text += _with_more_listeners(text, self._listeners)
         config.write_text(text)
         # Formatting takes a JVM start of its own: done once, then copied.
         stamp = FORMATTED / next(libs.glob("kafka_2.13-*.jar")).stem
@@ -217,6 +228,12 @@ class KafkaBroker:
         """Kill it and delete its data; harmless when repeated."""
         self.kill()
         shutil.rmtree(self.home, ignore_errors=True)
+
+
+def _with_more_listeners(properties: str, more: str) -> str:
+    """Return the line that stands for the one there is: of two, the last one counts."""
+    line = next(line for line in properties.splitlines() if line.startswith("listeners="))
+    return f"{line},{more}\n"
 
 
 def _unblock_signals() -> None:

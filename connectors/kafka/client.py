@@ -18,6 +18,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import random
+import ssl
 from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple
 
 import aiokafka.errors as kafka_errors
@@ -161,17 +162,20 @@ class KafkaClient:
 
         Raises:
             LogUnavailableError: Nobody answers within the time.
-            LogAuthorizationError: The credentials were refused.
+            LogAuthorizationError: The credentials were refused, or the certificate is not trusted.
         """
         hosts = collect_hosts(self.bootstrap, randomize=False)
         self._bootstrap_nodes = {-1 - i: (host, port) for i, (host, port, _) in enumerate(hosts)}
         deadline, backoff = Deadline(timeout_ms), Backoff()
+        reason = ""
         while True:
             try:
                 await self.refresh((), deadline)
                 return
             except NotAnsweredError as error:
-                reason = str(error)
+                # Of the last attempt only that there was no time for it, as a rule.
+                if not reason or not deadline.passed():
+                    reason = str(error)
             if deadline.passed():
                 raise LogUnavailableError(
                     f"no Kafka broker answers at {self.bootstrap} within {timeout_ms} ms "
@@ -263,6 +267,12 @@ class KafkaClient:
         except _AUTHENTICATION_ERRORS as error:
             raise LogAuthorizationError(
                 f"Kafka at {address[0]}:{address[1]} refused our credentials: {error}"
+            ) from error
+        except ssl.SSLCertVerificationError as error:
+            raise LogAuthorizationError(
+                f"the certificate of Kafka at {address[0]}:{address[1]} is not trusted: "
+                f"{error.verify_message}. Is the address one that it is for, and is who signed it "
+                "among those to trust (--kafka-ca-file)?"
             ) from error
         except (OSError, kafka_errors.KafkaError) as error:  # TimeoutError is an OSError
             reason = str(error) or "no answer in time"

@@ -176,6 +176,8 @@ def test_a_drain_rests_unless_somebody_waits_for_it(monkeypatch: pytest.MonkeyPa
     store.drain()
     assert rests == [unhurried.TURN_REST_S] * 3
     store.apply(Delta(blocks=blocks), b"2")
+    store.drain(at_once=True)
+    store.apply(Delta(blocks=blocks), b"3")
     store.close()
     full = OverlayStore(MemoryStore(), limits=OverlayLimits(block_bytes=1))
     full.apply(Delta(blocks=blocks), b"1")

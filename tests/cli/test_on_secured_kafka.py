@@ -1,0 +1,114 @@
+"""The commands on a real broker that asks for TLS and credentials."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+from contextlib import ExitStack
+from typing import TYPE_CHECKING
+from uuid import uuid4
+
+import pytest
+
+from tests.cli.commands import (
+    COUNTS,
+    run,
+    run_ok,
+    start_line,
+    started,
+    terminate,
+    wait_until,
+    words,
+)
+from tests.kafka_broker import REQUIRED_VARIABLE, KafkaNotAvailableError
+from tests.secured_broker import USER, SecuredBroker, secured_broker
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+pytestmark = [pytest.mark.kafka, pytest.mark.timeout(300)]
+
+
+@pytest.fixture(scope="module")
+def secured(kafka: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[SecuredBroker]:
+    """A broker that asks for more than the suite's own."""
+    del kafka
+    with ExitStack() as stack:
+        try:
+            folder = tmp_path_factory.mktemp("secured")
+            broker = stack.enter_context(secured_broker(folder))
+        except KafkaNotAvailableError as error:
+            if os.environ.get(REQUIRED_VARIABLE) == "1":
+                pytest.fail(str(error), pytrace=False)
+            pytest.skip(str(error))
+        yield broker
+
+
+def options(secured: SecuredBroker, protocol: str, mechanism: str = "") -> list[str]:
+    given = ["--broker", f"kafka://{secured.addresses[protocol]}"]
+    given += ["--kafka-security-protocol", protocol]
+    if protocol.endswith("SSL"):
+        given += ["--kafka-ca-file", str(secured.ca_file)]
+    if mechanism:
+        given += ["--kafka-sasl-mechanism", mechanism, "--kafka-username", USER]
+        given += ["--kafka-password-file", str(secured.password_file)]
+    return given
+
+
+@pytest.mark.parametrize(
+    ("protocol", "mechanism"),
+    [
+        ("SSL", ""),
+        ("SASL_SSL", "PLAIN"),
+        ("SASL_SSL", "SCRAM-SHA-256"),
+        ("SASL_PLAINTEXT", "SCRAM-SHA-256"),
+    ],
+)
+def test_produce_worker_kill_worker_consume(
+    tmp_path: Path, secured: SecuredBroker, protocol: str, mechanism: str
+) -> None:
+    broker = options(secured, protocol, mechanism)
+    name = f"counts-{uuid4().hex[:8]}"
+    job = tmp_path / "job.py"
+    job.write_text(COUNTS.replace('"counts"', f'"{name}"').replace('"words"', f'"in-{name}"'))
+    produce = ("produce", f"in-{name}", "--partitions", "2", *broker)
+
+    def latest() -> dict[str, int]:
+        result = run("consume", name, *broker, cwd=tmp_path)
+        rows = [json.loads(line) for line in result.stdout.splitlines()]
+        return {row["word"]: row["n"] for row in rows}
+
+    # Enough for answers that do not fit into one record of TLS, or one read.
+    run_ok(*produce, cwd=tmp_path, stdin=words(50_000))
+    with started("worker", job, *broker, cwd=tmp_path) as worker:
+        start_line(worker)
+        wait_until(lambda: sum(latest().values()) > 0, "some counted")
+        run_ok(*produce, cwd=tmp_path, stdin=words(500))
+        worker.send_signal(signal.SIGKILL)
+        worker.wait(10)
+    with started("worker", job, *broker, cwd=tmp_path) as worker:
+        start_line(worker)
+        wait_until(lambda: sum(latest().values()) == 50_500, "all counted")
+        assert terminate(worker) == 0
+
+
+def test_wrong_credentials_are_told(tmp_path: Path, secured: SecuredBroker) -> None:
+    broker = options(secured, "SASL_SSL", "PLAIN")[:-2]
+    result = run("consume", "t", *broker, cwd=tmp_path, RIVERRUN_KAFKA_PASSWORD="wrong")
+
+    assert result.returncode == 1
+    assert "refused our credentials" in result.stderr
+    assert "wrong" not in result.stderr
+    assert "Traceback" not in result.stderr
+
+
+def test_a_certificate_that_is_not_trusted_is_told(tmp_path: Path, secured: SecuredBroker) -> None:
+    broker = options(secured, "SSL")[:-2]
+    result = run("consume", "t", *broker, cwd=tmp_path)
+
+    assert result.returncode == 1
+    assert "is not trusted: self-signed certificate" in result.stderr
+    assert "--kafka-ca-file" in result.stderr
+    assert "Traceback" not in result.stderr
