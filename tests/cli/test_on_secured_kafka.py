@@ -2,25 +2,16 @@
 
 from __future__ import annotations
 
-import json
 import os
-import signal
 from contextlib import ExitStack
 from typing import TYPE_CHECKING
-from uuid import uuid4
 
 import pytest
 
 from tests.cli.commands import (
-    COUNTS,
     run,
-    run_ok,
-    start_line,
-    started,
-    terminate,
-    wait_until,
-    words,
 )
+from tests.cli.killed_worker import check_counts_after_a_kill
 from tests.kafka_broker import REQUIRED_VARIABLE, KafkaNotAvailableError
 from tests.secured_broker import USER, SecuredBroker, secured_broker
 
@@ -70,28 +61,8 @@ def test_produce_worker_kill_worker_consume(
     tmp_path: Path, secured: SecuredBroker, protocol: str, mechanism: str
 ) -> None:
     broker = options(secured, protocol, mechanism)
-    name = f"counts-{uuid4().hex[:8]}"
-    job = tmp_path / "job.py"
-    job.write_text(COUNTS.replace('"counts"', f'"{name}"').replace('"words"', f'"in-{name}"'))
-    produce = ("produce", f"in-{name}", "--partitions", "2", *broker)
-
-    def latest() -> dict[str, int]:
-        result = run("consume", name, *broker, cwd=tmp_path)
-        rows = [json.loads(line) for line in result.stdout.splitlines()]
-        return {row["word"]: row["n"] for row in rows}
-
     # Enough for answers that do not fit into one record of TLS, or one read.
-    run_ok(*produce, cwd=tmp_path, stdin=words(50_000))
-    with started("worker", job, *broker, cwd=tmp_path) as worker:
-        start_line(worker)
-        wait_until(lambda: sum(latest().values()) > 0, "some counted")
-        run_ok(*produce, cwd=tmp_path, stdin=words(500))
-        worker.send_signal(signal.SIGKILL)
-        worker.wait(10)
-    with started("worker", job, *broker, cwd=tmp_path) as worker:
-        start_line(worker)
-        wait_until(lambda: sum(latest().values()) == 50_500, "all counted")
-        assert terminate(worker) == 0
+    check_counts_after_a_kill(tmp_path, broker, first=50_000)
 
 
 def test_wrong_credentials_are_told(tmp_path: Path, secured: SecuredBroker) -> None:
