@@ -444,6 +444,8 @@ class Task:
             await self._calls.close()
         # A thread may be inside the store: it must be out before that is closed.
         await self._blocking.settle()
+        if self._restored is not None:
+            self._restored.store.is_waited_for = True
         await self._upkeep.calls.settle()
         if self._reader is not None:
             await self._reader.close()

@@ -59,7 +59,7 @@ class OverlayStore:
     ``drain`` called on a thread.
 
     Attributes:
-        is_waited_for: Whether ``apply`` waits for the drain under way, which then has no rests.
+        is_waited_for: Whether somebody waits for the drain under way, which then has no rests.
     """
 
     def __init__(self, base: StateStore, *, limits: OverlayLimits | None = None) -> None:

@@ -188,6 +188,24 @@ async def test_stopping_commits_what_is_processed() -> None:
     assert [value["n"] for _, value in await world.read("results")] == [1]
 
 
+async def test_a_drain_that_a_close_waits_for_has_no_rests_any_more() -> None:
+    world = TaskWorld(counts_of("in"))
+    task = await world.started()
+    restored = task._restored
+    assert restored is not None
+    seen: list[bool] = []
+
+    async def settle() -> None:
+        seen.append(restored.store.is_waited_for)
+
+    task._upkeep.calls.settle = settle  # type: ignore[method-assign]
+    assert not restored.store.is_waited_for
+
+    await task.close()
+
+    assert seen == [True]
+
+
 async def test_a_dead_letter_and_the_position_behind_it_are_committed_together() -> None:
     world = TaskWorld(counts_of("in", dead_letters=True))
     task = await world.started()
