@@ -56,9 +56,10 @@ kernel: setup-run ## Build the native kernel in place, after a change to kernel/
 fuzz: setup-run ## Feed hostile input to the kernel, FUZZ_SECONDS=20 for each target.
 	@FUZZ_SECONDS=$(FUZZ_SECONDS) sh scripts/kernel.sh fuzz
 
-bench: setup ## Measure throughput and latency, Kafka to Kafka.
+bench: setup ## Measure riverrun, then beside other engines, Kafka to Kafka.
 	@sh scripts/check_kafka_tools.sh
 	$(BIN)/python -m benchmarks $(ARGS)
+	$(if $(ARGS),,$(BIN)/python -m benchmarks --peers)
 
 kafka: setup ## Run a Kafka broker in the foreground, to try things (Ctrl-C ends it).
 	@sh scripts/check_kafka_tools.sh

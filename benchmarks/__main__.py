@@ -60,7 +60,10 @@ def _arguments(argv: Sequence[str] | None) -> argparse.Namespace:
         "--large-keys", type=int, default=10_000_000, help="distinct users of large-state"
     )
     parser.add_argument(
-        "--state-memory", metavar="SIZE", help="--state-memory of the worker of large-state"
+        "--state-memory",
+        metavar="SIZE",
+        default="64MiB",
+        help="--state-memory of the worker of large-state (default: 64MiB)",
     )
     parser.add_argument("--quick", action="store_true", help="small sizes: rough figures soon")
     parser.add_argument("--json", type=Path, metavar="FILE", help="write everything there as well")
@@ -81,6 +84,8 @@ def _arguments(argv: Sequence[str] | None) -> argparse.Namespace:
         help="what to start in place of python, as in 'py-spy record -o profile.svg -- python'",
     )
     arguments = parser.parse_args(argv)
+    if arguments.docs and (arguments.job or arguments.quick):
+        parser.error("--docs writes all of its section: leave --job and --quick out")
     _set_sizes(arguments)
     return arguments
 

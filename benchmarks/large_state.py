@@ -27,6 +27,7 @@ class LargeState:
 
     Attributes:
         keys: Distinct keys.
+        state_memory: What the worker may take to have state in memory.
         records: Records processed.
         per_cpu_s: Records per second of CPU, start-up included.
         per_wall_s: Records per second of wall time, start-up included.
@@ -36,6 +37,7 @@ class LargeState:
     """
 
     keys: int
+    state_memory: str
     records: int
     per_cpu_s: float
     per_wall_s: float
@@ -44,14 +46,14 @@ class LargeState:
     plane: str
 
 
-async def measure(log: Log, broker: str, keys: int, state_memory: str | None = None) -> LargeState:
+async def measure(log: Log, broker: str, keys: int, state_memory: str) -> LargeState:
     """Count records per key, and check the counts of a sample of the keys.
 
     Args:
         log: Where the topics are.
         broker: Its address.
         keys: Distinct keys.
-        state_memory: What the worker may take to have state in memory; None for its default.
+        state_memory: What the worker may take to have state in memory.
 
     Raises:
         WrongOutputError: If a count is missing or wrong.
@@ -61,8 +63,7 @@ async def measure(log: Log, broker: str, keys: int, state_memory: str | None = N
     stream = OrderStream(records, keys, 10_000, start_of_day_before_ms(), in_turn=True)
     run = Run.new("large-state", broker, f"orders-{keys}-in-turn")
     await preload(log, run.source, stream)
-    options = () if state_memory is None else ("--state-memory", state_memory)
-    with Engine(run, options=options) as engine:
+    with Engine(run, options=("--state-memory", state_memory)) as engine:
         engine.start()
         await engine.wait_committed(log, 1, TIMEOUT_S)
         wall_s = time.monotonic() - engine.started_s
@@ -72,7 +73,14 @@ async def measure(log: Log, broker: str, keys: int, state_memory: str | None = N
     values = await read_all(log, run.sink)
     await asyncio.to_thread(_check, stream, values)
     return LargeState(
-        keys, records, records / usage.cpu_s, records / wall_s, usage.peak_mb, state_mb, plane
+        keys,
+        state_memory,
+        records,
+        records / usage.cpu_s,
+        records / wall_s,
+        usage.peak_mb,
+        state_mb,
+        plane,
     )
 
 

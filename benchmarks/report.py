@@ -197,7 +197,7 @@ class Report:
         each = self.large_state
         if each is None:
             return
-        name = f"large-state, {each.keys / 1e6:,.0f} M keys"
+        name = f"large-state, {each.keys / 1e6:,.0f} M keys, {each.state_memory}"
         yield Row(f"{name}: per core of CPU", each.per_cpu_s, "records/s")
         yield Row(f"{name}: wall", each.per_wall_s, "records/s")
         yield Row(f"{name}: peak memory", each.peak_mb, "MB")

@@ -15,6 +15,7 @@ from benchmarks import throughput
 from benchmarks.engine import ROOT, EngineFailedError
 from benchmarks.machine import facts
 from benchmarks.orders import TIMEOUT_MS, start_of_day_before_ms
+from benchmarks.plots import PlotsNeedMatplotlibError, require_matplotlib
 from benchmarks.throughput import WrongOutputError
 from riverrun.connectors.kafka import KafkaLog
 from tests.kafka_broker import (
@@ -65,6 +66,8 @@ def _arguments(argv: Sequence[str]) -> argparse.Namespace:
         "--docs", action="store_true", help=f"put results into {DOCS.relative_to(ROOT)}, and draw"
     )
     arguments = parser.parse_args(argv)
+    if arguments.docs and (arguments.job or arguments.engine):
+        parser.error("--docs writes all of its section: leave --job and --engine out")
     if arguments.peers_quick:
         arguments.records //= 2
     return arguments
@@ -147,11 +150,13 @@ def main(argv: Sequence[str]) -> int:
     address = from_environment()
     broker = None if address else KafkaBroker(jvm_flags=STEADY_JVM_FLAGS)
     try:
+        if arguments.docs:
+            require_matplotlib()
         if broker is not None:
             _say("starting Kafka")
             broker.start()
         asyncio.run(measure(arguments, address or broker.address, report))  # type: ignore[union-attr]
-    except KafkaNotAvailableError as error:
+    except (KafkaNotAvailableError, PlotsNeedMatplotlibError) as error:
         print(f"no figures: {error}", file=sys.stderr)
         return 1
     finally:
