@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import socket
 import struct
 from collections import Counter
 from collections.abc import Callable
@@ -92,6 +93,13 @@ class KafkaProxy:
             task.cancel()
         if self._tasks:
             await asyncio.wait(self._tasks)
+
+    def reset(self) -> None:
+        """Drop all connections as a killed broker does: by a reset, not by an end."""
+        for writer in list(self._writers):
+            at_once = struct.pack("ii", 1, 0)
+            writer.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, at_once)
+            writer.transport.abort()
 
     # --- rules: each holds for the next ``times`` answers of a kind ------------------------------
 

@@ -139,6 +139,8 @@ class AnswerProtocol(asyncio.BufferedProtocol):
     def connection_lost(self, exc: Exception | None) -> None:
         """Do the same, and let whoever waits for the end know."""
         self._before.connection_lost(exc)
+        # Not only when that task wakes: on uvloop, writing to what is lost is a RuntimeError.
+        self._connection.close(reason=CloseReason.CONNECTION_BROKEN, exc=exc)
 
     def pause_writing(self) -> None:
         """Keep writers waiting."""

@@ -23,6 +23,7 @@ from riverrun.connectors.kafka import answers
 from riverrun.connectors.kafka.answers import AnswerProtocol, BadFrameError, Frames
 from riverrun.engine.log import TopicPartition
 from tests.kafka.helpers import fill, new_topic, read_values, started
+from tests.kafka_proxy import KafkaProxy
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine, Iterable
@@ -139,6 +140,24 @@ def test_a_broker_that_hangs_up_ends_the_connection(
         with pytest.raises(KafkaConnectionError):
             await answer
         assert not connection.connected()
+
+    run(scenario())
+
+
+def test_whoever_sends_when_the_connection_is_reset_is_told(
+    kafka: str, run: Callable[[Coroutine[Any, Any, None]], None]
+) -> None:
+    async def scenario() -> None:
+        async with KafkaProxy(kafka) as proxy:
+            connection = await connected(proxy.address)
+            waiting: list[asyncio.Future[Any]] = []
+            proxy.reset()
+            # In each turn of the loop, for there is no telling in which it is heard of.
+            while connection.connected():
+                waiting.append(asyncio.ensure_future(connection.send(ApiVersionRequest())))
+                await asyncio.sleep(0)
+            ends = await asyncio.gather(*waiting, return_exceptions=True)
+            assert isinstance(ends[-1], KafkaConnectionError)
 
     run(scenario())
 
