@@ -150,7 +150,8 @@ class SnapshotCycle:
                 self._failpoint("after_checkpoint")
                 ref = await self._upload_from(path, held, owner)
         finally:
-            await self._target.discard_checkpoint(path)
+            # Closed meanwhile, it would be left behind if its turn on a thread had not come yet.
+            await asyncio.shield(self._target.discard_checkpoint(path))
         if ref is not None:
             self._failpoint("after_snapshot_upload")
         return ref

@@ -31,6 +31,8 @@ class Target:
         self.gate.set()
         self.collect_gate = asyncio.Event()
         self.collect_gate.set()
+        self.discard_gate = asyncio.Event()
+        self.discard_gate.set()
         self.error: Exception | None = None
         self.floor: int | None = 7
 
@@ -53,6 +55,7 @@ class Target:
         return self.floor
 
     async def discard_checkpoint(self, checkpoint: Path) -> None:
+        await self.discard_gate.wait()
         self.done.append("discard")
 
 
@@ -175,3 +178,14 @@ async def test_closing_stops_an_upload(commits: Commits) -> None:
     await commits.cycle.close()
 
     assert commits.target.done == ["discard"]
+
+
+async def test_closing_leaves_no_checkpoint_behind(commits: Commits) -> None:
+    commits.target.discard_gate.clear()
+    await commits.commit(after_ms=1_000)
+
+    await commits.cycle.close()
+    commits.target.discard_gate.set()
+    await asyncio.sleep(0)
+
+    assert commits.target.done == ["upload 1", "discard"]
