@@ -179,7 +179,8 @@ class KafkaClient:
             if deadline.passed():
                 raise LogUnavailableError(
                     f"no Kafka broker answers at {self.bootstrap} within {timeout_ms} ms "
-                    f"({reason}). Is the address right and the broker running?"
+                    f"({reason}). Is the address right, the broker running, and "
+                    f"{self._security.protocol} what it speaks there (--kafka-security-protocol)?"
                 )
             await backoff.pause(deadline)
 
@@ -271,8 +272,8 @@ class KafkaClient:
         except ssl.SSLCertVerificationError as error:
             raise LogAuthorizationError(
                 f"the certificate of Kafka at {address[0]}:{address[1]} is not trusted: "
-                f"{error.verify_message}. Is the address one that it is for, and is who signed it "
-                "among those to trust (--kafka-ca-file)?"
+                f"{error.verify_message.rstrip('.')}. Is the address one that it is for, and is "
+                "who signed it among those to trust (--kafka-ca-file)?"
             ) from error
         except (OSError, kafka_errors.KafkaError) as error:  # TimeoutError is an OSError
             reason = str(error) or "no answer in time"
@@ -331,19 +332,23 @@ class KafkaClient:
 
         Raises:
             NotAnsweredError: None did.
+            LogAuthorizationError: None did, and one refused our credentials or is not trusted.
         """
         connected = [n for (n, _), c in self._connections.items() if c.connected() and n >= 0]
         known = [node for node in self._brokers if node not in connected]
         self._chance.shuffle(connected)
         self._chance.shuffle(known)
-        failure = NotAnsweredError("no broker is known", sent=False)
+        failure: Exception = NotAnsweredError("no broker is known", sent=False)
         for node in dict.fromkeys([*connected, *known, *self._bootstrap_nodes]):
             # A share of the time for each, so that a silent broker leaves some for the others.
             share_ms = max(min(deadline.left_ms(), 500.0), deadline.left_ms() / 2)
             try:
                 return await self.send(node, request, lane=ADMIN_LANE, timeout_ms=share_ms)
-            except NotAnsweredError as error:
+            except LogAuthorizationError as error:
                 failure = error
+            except NotAnsweredError as error:
+                if not isinstance(failure, LogAuthorizationError):
+                    failure = error
         raise failure
 
     async def coordinator(self, kind: int, key: str, deadline: Deadline) -> int:

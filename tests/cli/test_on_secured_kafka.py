@@ -10,6 +10,8 @@ import pytest
 
 from tests.cli.commands import (
     run,
+    run_ok,
+    words,
 )
 from tests.cli.killed_worker import check_counts_after_a_kill
 from tests.kafka_broker import REQUIRED_VARIABLE, KafkaNotAvailableError
@@ -83,3 +85,18 @@ def test_a_certificate_that_is_not_trusted_is_told(tmp_path: Path, secured: Secu
     assert "is not trusted: self-signed certificate" in result.stderr
     assert "--kafka-ca-file" in result.stderr
     assert "Traceback" not in result.stderr
+
+
+def test_one_broker_that_is_not_trusted_does_not_keep_from_the_others(
+    tmp_path: Path, secured: SecuredBroker
+) -> None:
+    broker = options(secured, "SSL")
+    trusted = secured.addresses["SSL"]
+    other = trusted.replace("127.0.0.1", "localhost")  # the certificate has no such name
+
+    broker[1] = f"kafka://{other}"
+    result = run("consume", "t", *broker, cwd=tmp_path)
+    assert "not valid for 'localhost'. Is the address" in result.stderr
+
+    broker[1] = f"kafka://{other},{trusted}"
+    run_ok("produce", "trusted", "--partitions", "1", *broker, cwd=tmp_path, stdin=words(1))
