@@ -15,6 +15,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import struct
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from aiokafka.conn import CloseReason
@@ -31,6 +32,10 @@ FRAME_BYTES_MAX = 1024 * 1024 * 1024
 
 READ_BYTES = 64 * 1024
 """Read at a time where the size of what comes is not known; small answers fit."""
+
+TRUSTED_BYTES = 16 * 1024 * 1024
+"""A frame gets memory of its size up to this one; larger ones get more as they come, for a size
+that only looks like one must not take a gigabyte."""
 
 _SIZE = struct.Struct(">i")
 
@@ -59,6 +64,7 @@ class Frames:
         self._head_bytes = 0
         self._frame: memoryview | None = None  # the one that has come in part
         self._frame_bytes = 0
+        self._frame_size = 0
 
     def buffer(self) -> memoryview:
         """Return where to put what comes next."""
@@ -74,9 +80,13 @@ class Frames:
         """
         if self._frame is not None:
             self._frame_bytes += count
-            if self._frame_bytes == len(self._frame):
+            if self._frame_bytes == self._frame_size:
                 frame, self._frame = self._frame, None
                 self._take(bytes(frame))
+            elif self._frame_bytes == len(self._frame):
+                more = memoryview(bytearray(min(self._frame_size, 2 * self._frame_bytes)))
+                more[: self._frame_bytes] = self._frame
+                self._frame = more
             return
         at, end = 0, self._head_bytes + count
         while end - at >= _SIZE.size:
@@ -85,7 +95,9 @@ class Frames:
                 raise BadFrameError(f"an answer of {size} bytes is announced")
             at += _SIZE.size
             if end - at < size:
-                self._frame, self._frame_bytes = memoryview(bytearray(size)), end - at
+                room = max(min(size, TRUSTED_BYTES), end - at + 1)
+                self._frame, self._frame_size = memoryview(bytearray(room)), size
+                self._frame_bytes = end - at
                 self._frame[: end - at] = self._head[at:end]
                 at = end
                 break
@@ -101,7 +113,8 @@ class AnswerProtocol(asyncio.BufferedProtocol):
     def __init__(self, connection: AIOKafkaConnection) -> None:
         self._connection = connection
         self._before: Any = connection._protocol  # noqa: SLF001
-        self._frames = Frames(self._take)
+        # Of nothing that refers back to us: a frame that came in part goes with the connection.
+        self._frames = Frames(partial(_hand_over, connection))
 
     @staticmethod
     def install(connection: AIOKafkaConnection) -> None:
@@ -114,11 +127,6 @@ class AnswerProtocol(asyncio.BufferedProtocol):
         transport.pause_reading()
         transport.set_protocol(AnswerProtocol(connection))
         transport.resume_reading()
-
-    def _take(self, frame: bytes) -> None:
-        # An answer out of order has closed the connection; what came behind it is nobody's.
-        if self._connection.connected():
-            self._connection._handle_frame(frame)  # noqa: SLF001
 
     def get_buffer(self, sizehint: int) -> memoryview:
         """Return where the transport is to put what comes next."""
@@ -149,3 +157,9 @@ class AnswerProtocol(asyncio.BufferedProtocol):
     def resume_writing(self) -> None:
         """Let writers go on."""
         self._before.resume_writing()
+
+
+def _hand_over(connection: AIOKafkaConnection, frame: bytes) -> None:
+    # An answer out of order has closed the connection; what came behind it is nobody's.
+    if connection.connected():
+        connection._handle_frame(frame)  # noqa: SLF001

@@ -7,7 +7,9 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import struct
+import weakref
 from itertools import pairwise
 from typing import TYPE_CHECKING, Any
 
@@ -52,10 +54,17 @@ def test_frames_are_found_however_they_come(parts: list[bytes], data: st.DataObj
     found: list[bytes] = []
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(answers, "READ_BYTES", data.draw(st.integers(4, 64)))
+        patch.setattr(answers, "TRUSTED_BYTES", data.draw(st.integers(1, 64)))
         frames = Frames(found.append)
-    for begin, end in pairwise([0, *cuts, len(stream)]):
-        pour(frames, stream[begin:end])
+        for begin, end in pairwise([0, *cuts, len(stream)]):
+            pour(frames, stream[begin:end])
     assert found == parts
+
+
+def test_memory_is_taken_for_what_comes_not_for_what_is_announced() -> None:
+    frames = Frames(lambda frame: None)
+    pour(frames, struct.pack(">i", answers.FRAME_BYTES_MAX))
+    assert len(frames.buffer()) <= answers.TRUSTED_BYTES
 
 
 @pytest.mark.parametrize("size", [-1, answers.FRAME_BYTES_MAX + 1])
@@ -114,9 +123,11 @@ def test_what_is_no_answer_ends_the_connection(
 ) -> None:
     async def scenario(rubbish: bytes) -> None:
         connection = await connected(kafka)
+        protocol = protocol_of(connection)
+        writer: Any = connection._writer
+        writer.transport.pause_reading()  # or the broker's own answer might be there first
         answer = asyncio.ensure_future(connection.send(ApiVersionRequest()))
         await asyncio.sleep(0)
-        protocol = protocol_of(connection)
         protocol.get_buffer(-1)[: len(rubbish)] = rubbish
         protocol.buffer_updated(len(rubbish))
         assert not connection.connected()
@@ -160,6 +171,24 @@ def test_whoever_sends_when_the_connection_is_reset_is_told(
             assert isinstance(ends[-1], KafkaConnectionError)
 
     run(scenario())
+
+
+def test_nothing_keeps_what_came_of_an_answer_when_the_connection_is_lost(
+    kafka: str, run: Callable[[Coroutine[Any, Any, None]], None]
+) -> None:
+    async def scenario() -> None:
+        async with KafkaProxy(kafka) as proxy:
+            connection = await connected(proxy.address)
+            gone = asyncio.Event()
+            weakref.finalize(protocol_of(connection), gone.set)
+            proxy.reset()
+            await gone.wait()
+
+    gc.disable()
+    try:
+        run(scenario())
+    finally:
+        gc.enable()
 
 
 async def test_a_connection_that_is_closed_already_is_left_alone(kafka: str) -> None:
