@@ -110,8 +110,9 @@ class Frames:
 class AnswerProtocol(asyncio.BufferedProtocol):
     """Hands the answers of one connection to it. All else goes to the protocol that was there."""
 
-    def __init__(self, connection: AIOKafkaConnection) -> None:
+    def __init__(self, connection: AIOKafkaConnection, transport: asyncio.Transport) -> None:
         self._connection = connection
+        self._transport = transport
         self._before: Any = connection._protocol  # noqa: SLF001
         # Of nothing that refers back to us: a frame that came in part goes with the connection.
         self._frames = Frames(partial(_hand_over, connection))
@@ -125,7 +126,7 @@ class AnswerProtocol(asyncio.BufferedProtocol):
         transport: asyncio.Transport = writer.transport
         # Paused, for a transport decides when it begins to read how it does.
         transport.pause_reading()
-        transport.set_protocol(AnswerProtocol(connection))
+        transport.set_protocol(AnswerProtocol(connection, transport))
         transport.resume_reading()
 
     def get_buffer(self, sizehint: int) -> memoryview:
@@ -134,6 +135,9 @@ class AnswerProtocol(asyncio.BufferedProtocol):
 
     def buffer_updated(self, nbytes: int) -> None:
         """Take in what came; what cannot be understood ends the connection."""
+        if self._transport.is_closing():
+            # TLS hands over what it holds from inside of close(), which must not begin anew then.
+            return
         try:
             self._frames.filled(nbytes)
         except Exception as error:

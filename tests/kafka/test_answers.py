@@ -141,6 +141,22 @@ def test_what_is_no_answer_ends_the_connection(
     run(both())
 
 
+def test_what_comes_while_a_connection_closes_is_nobodys(
+    kafka: str, run: Callable[[Coroutine[Any, Any, None]], None]
+) -> None:
+    async def scenario() -> None:
+        connection = await connected(kafka)
+        protocol = protocol_of(connection)
+        writer: Any = connection._writer
+        writer.transport.close()
+        protocol.get_buffer(-1)[:4] = b"\xff\xff\xff\xff"
+        protocol.buffer_updated(4)
+        assert connection.connected()  # or close(), whose first step that was, would fail
+        connection.close()
+
+    run(scenario())
+
+
 def test_a_broker_that_hangs_up_ends_the_connection(
     kafka: str, run: Callable[[Coroutine[Any, Any, None]], None]
 ) -> None:
