@@ -109,8 +109,7 @@ class OverlayStore:
         if overfull:
             self.is_waited_for = True
             try:
-                with self._drain_lock:
-                    self._drain(no_rest)
+                self.drain(at_once=True)
             finally:
                 self.is_waited_for = False
 
@@ -153,8 +152,8 @@ class OverlayStore:
         """Drain if that is possible, and release the base."""
         try:
             # Saves the next start a replay; if the disk is full, the replay does it.
-            with suppress(StateError), self._drain_lock:
-                self._drain(no_rest)
+            with suppress(StateError):
+                self.drain(at_once=True)
         finally:
             self._base.close()
 

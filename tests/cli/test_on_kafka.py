@@ -7,9 +7,7 @@ from uuid import uuid4
 
 import pytest
 
-from tests.cli.commands import (
-    run,
-)
+from tests.cli.commands import run
 from tests.cli.killed_worker import check_counts_after_a_kill
 
 if TYPE_CHECKING:

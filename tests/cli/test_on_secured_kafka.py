@@ -2,19 +2,15 @@
 
 from __future__ import annotations
 
-import os
 from contextlib import ExitStack
 from typing import TYPE_CHECKING
 
 import pytest
 
-from tests.cli.commands import (
-    run,
-    run_ok,
-    words,
-)
+from tests.cli.commands import run, run_ok, words
 from tests.cli.killed_worker import check_counts_after_a_kill
-from tests.kafka_broker import REQUIRED_VARIABLE, KafkaNotAvailableError
+from tests.kafka_broker import KafkaNotAvailableError
+from tests.kafka_missing import give_up
 from tests.secured_broker import USER, SecuredBroker, secured_broker
 
 if TYPE_CHECKING:
@@ -33,9 +29,7 @@ def secured(kafka: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Se
             folder = tmp_path_factory.mktemp("secured")
             broker = stack.enter_context(secured_broker(folder))
         except KafkaNotAvailableError as error:
-            if os.environ.get(REQUIRED_VARIABLE) == "1":
-                pytest.fail(str(error), pytrace=False)
-            pytest.skip(str(error))
+            give_up(str(error))
         yield broker
 
 
