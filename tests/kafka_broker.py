@@ -11,6 +11,7 @@ import argparse
 import asyncio
 import atexit
 import os
+import random
 import shutil
 import signal
 import socket
@@ -18,6 +19,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from contextlib import ExitStack
 from pathlib import Path
 
 ADDRESS_VARIABLE = "RIVERRUN_TEST_KAFKA"
@@ -51,17 +53,43 @@ STEADY_JVM_FLAGS = (
 START_DEADLINE_S = 60.0
 STOP_DEADLINE_S = 15.0
 
+# Where servers of tests may listen: from here to where the system takes ports for clients.
+PORTS_FROM = 10_000
+PORT_TRIES = 100
+# Not the numbers of a seed: two runs of the tests would ask for the same ports.
+_ANY = random.SystemRandom()
+
 
 class KafkaNotAvailableError(Exception):
     """There is no way to get a broker here; the message says what is missing."""
 
 
-def free_port() -> int:
-    """Return a TCP port that nobody listens on."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port
+def free_port(count: int = 1) -> int:
+    """Return the first of ``count`` TCP ports in a row that nobody has.
+
+    They lie below those that the system gives to clients: one of these can be a client's by the
+    time that a server which was told of it has started.
+
+    Raises:
+        OSError: There are none.
+    """
+    for _ in range(PORT_TRIES):
+        first = _ANY.randrange(PORTS_FROM, _clients_ports_from() - count)
+        with ExitStack() as probes:
+            try:
+                for port in range(first, first + count):
+                    probes.enter_context(socket.create_server(("127.0.0.1", port)))
+            except OSError:
+                continue
+            return first
+    raise OSError(f"no {count} free ports in a row were found in {PORT_TRIES} tries")
+
+
+def _clients_ports_from() -> int:
+    try:
+        return int(Path("/proc/sys/net/ipv4/ip_local_port_range").read_text().split()[0])
+    except OSError:  # not Linux: the range that IANA names begins there
+        return 49_152
 
 
 def require_libs() -> Path:

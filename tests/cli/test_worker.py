@@ -27,6 +27,7 @@ from tests.cli.commands import (
     wait_until,
     words,
 )
+from tests.kafka_broker import free_port
 
 if TYPE_CHECKING:
     import subprocess
@@ -96,8 +97,8 @@ def is_running(pid: int) -> bool:
 
 
 def test_a_port_that_is_taken_stops_all(tmp_path: Path, job: Path) -> None:
-    with socket.create_server(("127.0.0.1", 0)) as taken:
-        port = taken.getsockname()[1]
+    port = free_port(count=2)  # worker 1 can have its own
+    with socket.create_server(("127.0.0.1", port)):
         result = run("worker", job, "--processes", "2", "--http", f"127.0.0.1:{port}", cwd=tmp_path)
 
     assert result.returncode == 1

@@ -1,27 +1,20 @@
 from __future__ import annotations
 
-import sys
-from pathlib import Path
 from typing import TYPE_CHECKING
 from uuid import uuid4
 
 import pytest
 
 from riverrun.state import BlobOptions, BlobStore, open_blob_store
+from tests.s3_server import s3_server
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
-
-TESTS = str(Path(__file__).parents[1])
-if TESTS not in sys.path:
-    # The suite runs with import-mode=importlib, which adds no paths.
-    sys.path.append(TESTS)
+    from pathlib import Path
 
 
 @pytest.fixture(scope="session")
 def s3_environment() -> Iterator[dict[str, str]]:
-    from s3_server import s3_server
-
     with s3_server("bucket") as environment:
         yield environment
 

@@ -3,9 +3,9 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 import pytest
-from contracts.stores import StoreContract
 
 from riverrun.state import Delta, MemoryStore, StateStore, StoreCorruptError
+from tests.contracts.stores import StoreContract
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -5,7 +5,6 @@ import time
 from typing import TYPE_CHECKING
 
 import pytest
-from contracts.stores import StoreContract, apply_to_model, deltas
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -23,6 +22,7 @@ from riverrun.state import (
 )
 from riverrun.state.overlay import HARD_LIMIT_FACTOR
 from riverrun.state.unhurried import no_rest
+from tests.contracts.stores import StoreContract, apply_to_model, deltas
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
-from contracts.stores import StoreContract
 
 from riverrun.state import (
     Delta,
@@ -22,6 +21,7 @@ from riverrun.state import (
     StoreCorruptError,
     StoreOptions,
 )
+from tests.contracts.stores import StoreContract
 
 if TYPE_CHECKING:
     from collections.abc import Callable
