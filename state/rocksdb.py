@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, NoReturn
 from weakref import WeakSet
 
 from rocksdict import (
+    BlockBasedIndexType,
     BlockBasedOptions,
     Cache,
     Checkpoint,
@@ -93,6 +94,12 @@ class StoreOptions:
         # quick however large the state is.
         table.set_cache_index_and_filter_blocks(True)
         table.set_pin_l0_filter_and_index_blocks_in_cache(True)
+        # In pieces of a few kilobytes, with one that is always there to find them: filter and index
+        # of one file take half a megabyte, and where the cache is too small for those of all files
+        # a read would bring in that much, and check it, again and again.
+        table.set_index_type(BlockBasedIndexType.two_level_index_search())
+        table.set_partition_filters(True)
+        table.set_pin_top_level_index_and_filter(True)
         table.set_format_version(5)
         options = Options(raw_mode=True)
         options.create_if_missing(True)
