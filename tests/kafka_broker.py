@@ -55,6 +55,8 @@ STOP_DEADLINE_S = 15.0
 
 # Where servers of tests may listen: from here to where the system takes ports for clients.
 PORTS_FROM = 10_000
+# Or to here, where clients may have nearly all ports, as on machines with very many of them.
+PORTS_UNTIL_MIN = 15_000
 PORT_TRIES = 100
 # Not the numbers of a seed: two runs of the tests would ask for the same ports.
 _ANY = random.SystemRandom()
@@ -67,14 +69,14 @@ class KafkaNotAvailableError(Exception):
 def free_port(count: int = 1) -> int:
     """Return the first of ``count`` TCP ports in a row that nobody has.
 
-    They lie below those that the system gives to clients: one of these can be a client's by the
-    time that a server which was told of it has started.
+    They lie below those that the system gives to clients, where it leaves room: one of these can
+    be a client's by the time that a server which was told of it has started.
 
     Raises:
         OSError: There are none.
     """
     for _ in range(PORT_TRIES):
-        first = _ANY.randrange(PORTS_FROM, _clients_ports_from() - count)
+        first = _ANY.randrange(PORTS_FROM, max(_clients_ports_from(), PORTS_UNTIL_MIN) - count)
         with ExitStack() as probes:
             try:
                 for port in range(first, first + count):
